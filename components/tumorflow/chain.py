@@ -1,0 +1,115 @@
+"""The one table of steps. The Kubeflow pipeline, dvc.yaml and the command line are made from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: a room of the package, its artifacts and its settings.
+
+    Every input and output is a folder; docs/artifacts.md says what is in each.
+    """
+
+    name: str
+    summary: str
+    room: str
+    inputs: tuple[str, ...]
+    output: str
+    image: Literal["light", "tensorflow"]
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """Settings beside the parameters: name → help."""
+    returns: str = ""
+    """What the string says that the step hands to the pipeline; empty: it hands none."""
+    example: str = ""
+
+    @property
+    def module(self) -> str:
+        return f"tumorflow.{self.room}.step"
+
+
+STEPS = (
+    Step(
+        name="ingest",
+        summary="read, de-identify and pseudonymise a source; refuse what is broken, with a reason",
+        room="ingestion",
+        inputs=(),
+        output="dataset",
+        image="light",
+        arguments={
+            "source": "folder with DICOM files, or with one folder of images a class",
+            "data_hash": "content hash of the source, for lineage",
+            "key_id": "fingerprint of the pseudonym key that must be used; empty: any",
+        },
+        example="tumorflow ingest --source data/sample --dataset build/dataset",
+    ),
+    Step(
+        name="validate",
+        summary="check manifest and pixel statistics; errors stop the run, warnings travel with it",
+        room="validation",
+        inputs=("dataset",),
+        output="validation",
+        image="light",
+        example="tumorflow validate --dataset build/dataset --validation build/validation",
+    ),
+    Step(
+        name="preprocess",
+        summary="window, resize, split by patient and write shards of tensors",
+        room="preprocessing",
+        inputs=("dataset", "validation"),
+        output="tensors",
+        image="light",
+        example=(
+            "tumorflow preprocess --dataset build/dataset --validation build/validation "
+            "--tensors build/tensors"
+        ),
+    ),
+    Step(
+        name="train",
+        summary="train a classifier on the training split; keep the best epoch",
+        room="training",
+        inputs=("tensors",),
+        output="model",
+        image="tensorflow",
+        example="tumorflow train --tensors build/tensors --model build/model --set train.epochs=5",
+    ),
+    Step(
+        name="evaluate",
+        summary="measure the model on the locked test set, explain it, decide rule by rule",
+        room="evaluation",
+        inputs=("tensors", "model", "validation"),
+        output="evaluation",
+        image="tensorflow",
+        returns="the gate's decision: accepted or rejected",
+        example=(
+            "tumorflow evaluate --tensors build/tensors --model build/model "
+            "--validation build/validation --evaluation build/evaluation"
+        ),
+    ),
+    Step(
+        name="export",
+        summary="export to TFLite, check parity with Keras, register the model version",
+        room="export",
+        inputs=("tensors", "model", "evaluation"),
+        output="release",
+        image="tensorflow",
+        arguments={
+            "alias": "registry alias for the version if every rule passed; empty: none",
+        },
+        returns="the release as JSON: decision, rules, model and files",
+        example=(
+            "tumorflow export --tensors build/tensors --model build/model "
+            "--evaluation build/evaluation --release build/release --alias candidate"
+        ),
+    ),
+)
+
+
+def find_step(name: str) -> Step:
+    """Returns the step called `name`.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return {step.name: step for step in STEPS}[name]

@@ -1,0 +1,286 @@
+"""The parameters: params.yaml, read once into frozen, strict objects.
+
+`classes` and `seed` stand once at the top and are given to every section, so that a section is all
+that its step needs.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tumorflow.errors import ParameterError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """What every step's parameters share: class names in label order, and the seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    classes: tuple[str, ...] = ("normal", "benign", "malignant")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _accept_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) < 2 or len(set(value)) != len(value) or not all(value):
+            raise ValueError("at least two class names, each once and none empty")
+        return value
+
+
+class Window(BaseModel):
+    """A window of Hounsfield units (DICOM PS3.3 C.11.2.1.2)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    window_center_hu: Annotated[float, Field(ge=-2000, le=4000)]
+    window_width_hu: Annotated[float, Field(ge=1, le=8000)]
+
+
+class SampleParams(Section):
+    """The synthetic cohort."""
+
+    patients: Annotated[int, Field(ge=6, le=10_000)] = 120
+    slices_per_patient: Annotated[int, Field(ge=3, le=200)] = 3
+    difficulty: Fraction = 0.5
+
+
+class IngestParams(Section):
+    """How a source is read and labelled."""
+
+    labels: str = ""
+    """Path, relative to the source, of a CSV with the columns patient_id (or path) and label; empty: labels.csv if
+    it is there, else the first folder below the source that names a class."""
+    class_folders: Mapping[str, str] = Field(default_factory=dict)
+    """Folder name in the source → class, where the two differ."""
+    max_quarantined_fraction: Fraction = 0.5
+    max_pixels: Annotated[int, Field(ge=1)] = 4096 * 4096
+
+
+class ValidateParams(Section):
+    """What the data must satisfy."""
+
+    min_patients_per_class: Annotated[int, Field(ge=3)] = 3
+    max_slice_thickness_mm: Annotated[float, Field(gt=0)] = 10.0
+
+
+class PreprocessParams(Section):
+    """Pixels to tensors, and the split."""
+
+    method: Literal["windows", "article"] = "windows"
+    image_size_px: Annotated[int, Field(ge=32, le=1024)] = 224
+    windows: tuple[Window, ...] = (
+        Window(window_center_hu=-600, window_width_hu=1500),
+        Window(window_center_hu=40, window_width_hu=400),
+        Window(window_center_hu=300, window_width_hu=1500),
+    )
+    shard_slices: PositiveInt = 256
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    near_duplicate_similarity: Annotated[float, Field(gt=0.5, le=1.0)] = 0.95
+
+    @field_validator("windows", mode="before")
+    @classmethod
+    def _accept_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("windows")
+    @classmethod
+    def _check_windows(cls, value: tuple[Window, ...]) -> tuple[Window, ...]:
+        if len(value) not in (1, 3):
+            raise ValueError("one window (copied to three channels) or three windows")
+        return value
+
+
+class TrainParams(Section):
+    """The network and its training."""
+
+    backbone: Literal["efficientnet_lite0", "efficientnet_b0"] = "efficientnet_lite0"
+    weights: str = "imagenet"
+    """`imagenet`, `none`, or the path of a Keras weights file."""
+    attention: Literal["none", "cbam"] = "none"
+    dense_units: Annotated[int, Field(ge=1, le=8192)] = 256
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    fine_tune: bool = False
+    cache_features: bool = True
+    batch_size: PositiveInt = 32
+    epochs: PositiveInt = 60
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    early_stopping_patience: PositiveInt = 10
+    imbalance: Literal["class_weights", "oversampling", "none"] = "class_weights"
+    augmented_views: Annotated[int, Field(ge=0, le=64)] = 4
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
+    shift_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    shear_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    zoom_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    horizontal_flip: bool = False
+
+
+class EvaluateParams(Section):
+    """How the model is measured and what the gate asks."""
+
+    bootstrap_resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    calibration_bins: Annotated[int, Field(ge=2, le=100)] = 10
+    gradcam_slices: Annotated[int, Field(ge=0, le=64)] = 6
+    min_population_groups: PositiveInt = 5
+    min_macro_f1: Fraction = 0.6
+    min_macro_auc: Fraction = 0.8
+    min_class_recall: Fraction = 0.4
+    max_calibration_error: Fraction = 0.25
+    min_test_groups_per_class: PositiveInt = 3
+
+
+class ExportParams(Section):
+    """TFLite, its parity with Keras, and the registered name."""
+
+    registered_model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_. -]+$")] = "tumorflow-ct"
+    variants: tuple[Literal["float32", "dynamic"], ...] = ("float32", "dynamic")
+    min_label_agreement: Fraction = 0.97
+    max_probability_difference: Fraction = 0.1
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _accept_variants_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Parameters(BaseModel):
+    """The whole of params.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    sample: SampleParams = SampleParams()
+    ingest: IngestParams = IngestParams()
+    validate_: ValidateParams = Field(default=ValidateParams(), alias="validate")
+    preprocess: PreprocessParams = PreprocessParams()
+    train: TrainParams = TrainParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    export: ExportParams = ExportParams()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_classes_and_seed(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("a mapping of sections")
+        shared = {key: value[key] for key in ("classes", "seed") if key in value}
+        sections = {key: section for key, section in value.items() if key not in shared}
+        for name in SECTION_NAMES:
+            section = sections.get(name) or {}
+            if isinstance(section, dict):
+                sections[name] = {**shared, **section}
+        return sections
+
+    def section(self, name: str) -> Section:
+        """Returns the section called `name`, as its step takes it."""
+        section: Section = getattr(self, "validate_" if name == "validate" else name)
+        return section
+
+
+SECTION_NAMES = ("sample", "ingest", "validate", "preprocess", "train", "evaluate", "export")
+
+SectionType = TypeVar("SectionType", bound=Section)
+
+
+def parse_section(section_type: type[SectionType], text: str) -> SectionType:
+    """Returns a section from its JSON text, as a pipeline hands it to a step.
+
+    Raises:
+        ParameterError: a key is unknown or a value impossible.
+    """
+    try:
+        return section_type.model_validate_json(text)
+    except ValidationError as error:
+        raise ParameterError(explain(error, prefix="")) from error
+
+
+def read_parameters(
+    path: Path | None, presets: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> Parameters:
+    """Returns the parameters: defaults, then the file, then presets in order, then `KEY=VALUE` overrides.
+
+    Raises:
+        ParameterError: a file, preset or key is unknown, or a value impossible.
+    """
+    import yaml
+
+    tree: dict[str, Any] = {}
+    sources = [] if path is None else [path]
+    sources += [find_preset(name) for name in presets]
+    for source in sources:
+        try:
+            layer = yaml.safe_load(source.read_text()) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise ParameterError(
+                f"Parameters are a readable YAML file. Received: {source} ({type(error).__name__}). "
+                "Check the path and the file's indentation."
+            ) from error
+        if not isinstance(layer, dict):
+            raise ParameterError(
+                f"Parameters are a mapping of sections. Received: a {type(layer).__name__} in {source}."
+            )
+        tree = merge(tree, layer)
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key:
+            raise ParameterError(
+                f"An override reads SECTION.KEY=VALUE. Received: '{override}'. "
+                "For example: --set train.epochs=5"
+            )
+        layer = yaml.safe_load(value)
+        for part in reversed(key.split(".")):
+            layer = {part: layer}
+        tree = merge(tree, layer)
+    try:
+        return Parameters.model_validate_json(to_json(tree))
+    except ValidationError as error:
+        raise ParameterError(explain(error, prefix="")) from error
+
+
+def to_json(tree: Any) -> str:
+    """Returns the tree as JSON, the form in which strict parsing takes lists for tuples."""
+    import json
+
+    return json.dumps(tree, default=str)
+
+
+def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `base` with `layer` laid over it; mappings are merged, everything else replaced."""
+    merged = dict(base)
+    for key, value in layer.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def find_preset(name: str) -> Path:
+    """Returns the path of a preset that ships with tumorflow.
+
+    Raises:
+        ParameterError: there is no such preset.
+    """
+    folder = Path(__file__).parent / "presets"
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise ParameterError(f"A preset is one of {', '.join(known)}. Received: '{name}'.")
+    return folder / f"{name}.yaml"
+
+
+def explain(error: ValidationError, prefix: str) -> str:
+    """Returns one sentence a fault: the key, the rule and the value received."""
+    lines = []
+    for fault in error.errors():
+        key = ".".join([prefix, *map(str, fault["loc"])]).strip(".") or "params"
+        rule = "the key is unknown" if fault["type"] == "extra_forbidden" else fault["msg"].lower()
+        received = "" if fault["type"] == "extra_forbidden" else f" Received: {fault['input']!r}."
+        lines.append(f"Parameter '{key}': {rule}.{received}")
+    return " ".join(lines) + " See params.yaml for every key and its meaning."

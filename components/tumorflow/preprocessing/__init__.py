@@ -1,0 +1,1 @@
+"""Step 3: turns slices into windowed tensors, splits them by group and writes shards."""

@@ -1,0 +1,1 @@
+"""Writes the embedded sample cohort: synthetic thorax CT as true DICOM series."""

@@ -1,0 +1,1 @@
+"""Step 4: trains a classifier on the shards."""

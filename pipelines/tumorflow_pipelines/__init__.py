@@ -1,0 +1,1 @@
+"""How the steps are chained: Kubeflow pipeline, dvc.yaml and local runs."""
