@@ -1,0 +1,25 @@
+"""TensorFlow as every step runs it: silent, seeded, deterministic. Imported only where it is needed."""
+
+import logging
+import os
+from types import ModuleType
+
+
+def configure(seed: int) -> ModuleType:
+    """Returns Keras on TensorFlow, seeded by `seed` (0 to 2**32 − 1), with deterministic operations.
+
+    The first call takes seconds; later ones only seed anew. Python's, NumPy's and TensorFlow's global random
+    states are set. Call it before any other import of keras or tensorflow: the native runtime reads its log level
+    once, as it loads.
+    """
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    module: ModuleType = keras
+    return module
