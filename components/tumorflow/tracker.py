@@ -1,8 +1,43 @@
-"""What a step may tell the experiment tracker, without knowing which one it is."""
+"""What a step may tell the experiment tracker and the model registry, without knowing which ones they are."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tumorflow.errors import UnavailableError
+
+
+@dataclass(frozen=True)
+class ModelRegistration:
+    """All that a registered model version carries."""
+
+    name: str
+    keras_model: Path
+    input_example: npt.NDArray[np.float32]
+    """(1, height, width, 3), 0–255."""
+    output_example: npt.NDArray[np.float32]
+    """(1, classes), probabilities."""
+    evidence: Mapping[str, Path]
+    """Name in the run's artifacts → folder: evaluation, TFLite files, decision."""
+    tags: Mapping[str, str]
+    fingerprint: str
+    """Content hash of the model and its evidence: the same release is registered once."""
+    alias: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A model version as the registry knows it."""
+
+    name: str
+    version: str
+    aliases: tuple[str, ...] = field(default=())
+    run_id: str = ""
 
 
 class Tracker(Protocol):
@@ -20,18 +55,28 @@ class Tracker(Protocol):
     def log_dataset(self, name: str, digest: str, source: str, context: str) -> None:
         """Records which data went into the run."""
 
+    def register_model(self, registration: ModelRegistration) -> RegisteredVersion:
+        """Returns the version that holds this model; a repeated call returns the same one."""
+
 
 class Untracked:
     """A tracker that keeps nothing: for tests and dry runs."""
 
     def log_params(self, params: Mapping[str, str | int | float | bool]) -> None:
-        pass
+        """Keeps nothing."""
 
     def log_metrics(self, metrics: Mapping[str, float], epoch: int | None = None) -> None:
-        pass
+        """Keeps nothing."""
 
     def log_folder(self, folder: Path, name: str) -> None:
-        pass
+        """Keeps nothing."""
 
     def log_dataset(self, name: str, digest: str, source: str, context: str) -> None:
-        pass
+        """Keeps nothing."""
+
+    def register_model(self, registration: ModelRegistration) -> RegisteredVersion:
+        """Refuses: a version that nobody can find is none."""
+        raise UnavailableError(
+            f"A model version needs a registry. Received: no tracker for '{registration.name}'. "
+            "Set MLFLOW_TRACKING_URI."
+        )

@@ -1,0 +1,66 @@
+# The two commands of a newcomer: `make run` and `make test`. `make help` lists the others.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+export PYTHONDONTWRITEBYTECODE :=
+export DVC_NO_ANALYTICS := 1
+export GX_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help install sample run ui test check format lock render bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED)  ## install the locked packages and tumorflow into .venv
+
+# the stamp is written last, so that an interrupted installation is done again
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing the locked packages: some minutes the first time"
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(INSTALLED)
+
+sample: $(INSTALLED)  ## write the synthetic sample cohort to data/
+	$(BIN)/tumorflow sample --output data
+
+run: sample  ## run the whole pipeline on the sample cohort
+	$(BIN)/tumorflow run --source data
+
+ui: $(INSTALLED)  ## open the MLflow UI on http://127.0.0.1:5000
+	$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/runs/mlflow/mlflow.db
+
+check: $(INSTALLED)  ## lint, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check  ## lint, types, import rules and the whole test suite
+	$(BIN)/python -m pytest
+
+format: $(INSTALLED)  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+render: $(INSTALLED)  ## write pipelines/train.yaml and dvc.yaml from the chain
+	$(BIN)/tumorflow compile --output pipelines/train.yaml --dvc dvc.yaml
+
+bench: $(INSTALLED)  ## print the performance ratios
+	$(BIN)/python tests/bench/bench.py
+
+lock: $(INSTALLED)  ## compile requirements.lock from pyproject.toml
+	$(BIN)/python -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet uv
+	$(VENV)/lock/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --extra dev \
+		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+clean:  ## remove the environment, results and the sample cohort
+	rm -rf $(VENV) build runs data

@@ -1,0 +1,176 @@
+"""Export: TFLite files that answer as Keras does, and a registered version with all its evidence."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tumorflow.errors import ParameterError
+from tumorflow.export import conversion, parity
+from tumorflow.files import hash_file, read_json, write_bytes, write_json
+from tumorflow.lineage import RECORD, combine_params_hashes, hash_content, hash_params
+from tumorflow.params import ExportParams
+from tumorflow.progress import track
+from tumorflow.tensorflow_runtime import configure
+from tumorflow.tracker import ModelRegistration, RegisteredVersion, Tracker
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REVIEWERS_ALIAS = "champion"
+
+
+def run(
+    params: ExportParams,
+    *,
+    tensors: Path,
+    model: Path,
+    evaluation: Path,
+    release: Path,
+    alias: str,
+    tracker: Tracker,
+) -> str:
+    """Returns the release as JSON: final decision, its rules, the registered version and the files.
+
+    Raises:
+        ParameterError: the alias is the one that only a reviewer may set.
+    """
+    if alias == REVIEWERS_ALIAS:
+        raise ParameterError(
+            f"A pipeline never sets the alias '{REVIEWERS_ALIAS}': a reviewer does. Received: --alias {alias}. "
+            "Use candidate."
+        )
+    keras = configure(params.seed)
+    network = keras.models.load_model(model / "model.keras", compile=False)
+    predictions, slices = read_test_slices(tensors, evaluation)
+    expected = predictions[[f"probability_{name}" for name in params.classes]].to_numpy(np.float64)
+
+    parities: dict[str, parity.Parity] = {}
+    sizes: dict[str, int] = {}
+    (release / "tflite").mkdir()
+    for variant in params.variants:
+        flatbuffer = conversion.convert(network, variant)
+        write_bytes(release / "tflite" / f"model_{variant}.tflite", flatbuffer)
+        counted = track(slices, len(slices), f"export: {variant} against Keras", "slices")
+        parities[variant] = parity.compare(expected, parity.predict_with_tflite(flatbuffer, counted))
+        sizes[variant] = len(flatbuffer)
+    write_json(release / "parity.json", parity.as_json(parities, sizes))
+
+    decision = decide(read_json(evaluation / "decision.json"), parity.judge(parities, params))
+    write_json(release / "decision.json", decision)
+    tracker.log_metrics({f"{variant}_label_agreement": each.label_agreement for variant, each in parities.items()})
+
+    version = _register(
+        params, tensors, model, evaluation, release, decision, alias, slices[0], expected[0], tracker
+    )
+    registered = {
+        "name": version.name,
+        "version": version.version,
+        "aliases": list(version.aliases),
+        "run_id": version.run_id,
+    }
+    write_json(release / "model.json", registered)
+    return json.dumps({**decision, "model": registered, "parity": parity.as_json(parities, sizes)})
+
+
+def decide(decision: dict[str, Any], parity_rules: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the gate's decision with the parity rules added: accepted only if every rule passed."""
+    rules = [*decision["rules"], *parity_rules]
+    accepted = decision["decision"] == "accepted" and all(rule["passed"] for rule in rules)
+    return {"decision": "accepted" if accepted else "rejected", "rules": rules}
+
+
+class LockedSlices:
+    """The locked test set, slice by slice from its shards, in the order of the predictions."""
+
+    def __init__(self, tensors: Path, rows: "pd.DataFrame") -> None:
+        self._tensors = tensors
+        self._places = list(zip(rows["shard"], rows["row"], strict=True))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, position: int) -> npt.NDArray[np.uint8]:
+        shard, row = self._places[position]
+        return np.array(np.load(self._tensors / "shards" / shard, mmap_mode="r")[row])
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
+        return (self[position] for position in range(len(self)))
+
+
+def read_test_slices(tensors: Path, evaluation: Path) -> tuple["pd.DataFrame", LockedSlices]:
+    """Returns Keras' predictions of the test set, and its slices in the same order."""
+    import pandas as pd
+
+    predictions = pd.read_parquet(evaluation / "predictions.parquet")
+    index = pd.read_parquet(tensors / "index.parquet", columns=["slice_id", "shard", "row", "split"])
+    index = index[index["split"] == "test"]
+    rows = predictions[["slice_id"]].merge(index, on="slice_id", how="left", validate="one_to_one")
+    return predictions, LockedSlices(tensors, rows)
+
+
+def _register(  # noqa: PLR0913 - everything a version carries
+    params: ExportParams,
+    tensors: Path,
+    model: Path,
+    evaluation: Path,
+    release: Path,
+    decision: dict[str, Any],
+    alias: str,
+    pixels: npt.NDArray[np.uint8],
+    probabilities: npt.NDArray[np.float64],
+    tracker: Tracker,
+) -> RegisteredVersion:
+    accepted = decision["decision"] == "accepted"
+    record = read_json(evaluation / RECORD)
+    preprocessing = read_json(tensors / "preprocessing.json")
+    tags = {
+        "tumorflow.decision": decision["decision"],
+        "tumorflow.intended_use": "research, not for clinical decisions",
+        "tumorflow.data_hash": record["lineage"].get("data_hash", ""),
+        "tumorflow.git_commit": record["git_commit"],
+        "tumorflow.params_hash": combine_params_hashes(
+            {**record["lineage"], "export": {"params_hash": hash_params(params.model_dump(mode="json"))}}
+        ),
+        "tumorflow.seed": str(params.seed),
+        "tumorflow.split_hash": preprocessing["split_hash"],
+        "tumorflow.report_hash": hash_file(evaluation / "report.html"),
+        "tumorflow.decision_hash": hash_file(release / "decision.json"),
+        "tumorflow.model_hash": record["lineage"]["train"]["content_hash"],
+    }
+    with tempfile.TemporaryDirectory(prefix="tumorflow-evidence-") as folder:
+        evidence = Path(folder)
+        for source, name in ((evaluation, "evaluation"), (release, "release")):
+            shutil.copytree(source, evidence / name, ignore=shutil.ignore_patterns(RECORD))
+        write_json(evidence / "lineage.json", record["lineage"])
+        shutil.copy(tensors / "preprocessing.json", evidence / "preprocessing.json")
+        shutil.copy(model / "training.json", evidence / "training.json")
+        return tracker.register_model(
+            ModelRegistration(
+                name=params.registered_model,
+                keras_model=model / "model.keras",
+                input_example=pixels[np.newaxis].astype(np.float32),
+                output_example=probabilities[np.newaxis].astype(np.float32),
+                evidence={"evidence": evidence},
+                tags=tags,
+                fingerprint=hash_content(evidence),
+                alias=alias if accepted else "",
+                description=_describe(params, decision, tags),
+            )
+        )
+
+
+def _describe(params: ExportParams, decision: dict[str, Any], tags: dict[str, str]) -> str:
+    failed = [rule["name"] for rule in decision["rules"] if not rule["passed"]]
+    verdict = "passed every rule" if not failed else f"failed {', '.join(failed)}"
+    return (
+        f"CT slices → {', '.join(params.classes)}. **{decision['decision'].capitalize()}** by the gate: {verdict}. "
+        f"The report is `evidence/evaluation/report.html` of the run that made this version; data "
+        f"`{tags['tumorflow.data_hash']}`, split `{tags['tumorflow.split_hash'][:12]}`. "
+        "For research, not for clinical decisions."
+    )

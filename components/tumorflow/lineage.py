@@ -1,0 +1,105 @@
+"""Where a result comes from: hashes of code, settings and content, and the commit."""
+
+import ast
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tumorflow.chain import Step
+from tumorflow.files import hash_file
+
+PACKAGE = Path(__file__).parent
+RECORD = "record.json"
+
+
+def hash_code(step: Step) -> str:
+    """Returns the hash of everything of this package that a step runs, 16 hexadecimal digits.
+
+    That is its room, and every tumorflow module that its step imports, directly or not.
+    """
+    files = {path for path in (PACKAGE / step.room).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    files |= _imported_modules(PACKAGE / step.room / "step.py")
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0")
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _imported_modules(module: Path) -> set[Path]:
+    found: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        waiting.extend(_imports_of(path))
+    return found
+
+
+def _imports_of(path: Path) -> Iterator[Path]:
+    """Yields the files of this package that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            package, *parts = name.split(".")
+            if package != PACKAGE.name or not parts:
+                continue
+            target = PACKAGE.joinpath(*parts)
+            if target.with_suffix(".py").is_file():
+                yield target.with_suffix(".py")
+            elif (target / "__init__.py").is_file():
+                yield target / "__init__.py"
+
+
+def hash_params(params: Mapping[str, Any]) -> str:
+    """Returns the hash of settings, 16 hexadecimal digits; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def combine_params_hashes(lineage: Mapping[str, Any]) -> str:
+    """Returns one hash for the parameters of all steps in a lineage."""
+    return hash_params(
+        {name: step["params_hash"] for name, step in lineage.items() if isinstance(step, Mapping)}
+    )
+
+
+def hash_content(folder: Path) -> str:
+    """Returns the SHA-256 over names and contents of a folder's files, its record left out."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if path == folder / RECORD:
+            continue
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{hash_file(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def read_git_commit(folder: Path = PACKAGE) -> str:
+    """Returns the commit that runs: baked into the image, else of the checkout; `-dirty` if changed, else empty.
+
+    An image carries it in TUMORFLOW_GIT_COMMIT, since it has no checkout.
+    """
+    baked = os.environ.get("TUMORFLOW_GIT_COMMIT", "")
+    if baked:
+        return baked
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],  # noqa: S607 - git of the user's PATH
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return described.stdout.strip()

@@ -1,0 +1,77 @@
+"""The model registry of MLflow: a version with its evidence, found again rather than doubled."""
+
+from typing import TYPE_CHECKING
+
+from tumorflow.tracker import ModelRegistration, RegisteredVersion
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+FINGERPRINT_TAG = "tumorflow.fingerprint"
+REQUIREMENTS = ("keras", "tensorflow-cpu", "numpy")
+
+
+def register(client: "MlflowClient", run_id: str, registration: ModelRegistration) -> RegisteredVersion:
+    """Returns the version that holds this model; registers it unless an earlier try has done so.
+
+    An alias that the registration does not ask for is never touched.
+    """
+    version = find_version(client, registration) or create_version(client, run_id, registration)
+    for key, value in registration.tags.items():
+        client.set_model_version_tag(registration.name, version.version, key, value)
+    if registration.alias:
+        client.set_registered_model_alias(registration.name, registration.alias, version.version)
+    current = client.get_model_version(registration.name, version.version)
+    return RegisteredVersion(
+        name=registration.name,
+        version=str(current.version),
+        aliases=tuple(sorted(current.aliases)),
+        run_id=str(current.run_id),
+    )
+
+
+def find_version(client: "MlflowClient", registration: ModelRegistration) -> "ModelVersion | None":
+    """Returns the version with this fingerprint, if an earlier try registered it."""
+    found = client.search_model_versions(
+        f"name = '{registration.name}' and tag.`{FINGERPRINT_TAG}` = '{registration.fingerprint}'"
+    )
+    return found[0] if found else None
+
+
+def create_version(
+    client: "MlflowClient", run_id: str, registration: ModelRegistration
+) -> "ModelVersion":
+    """Returns a new version: the Keras model with signature, input example and evidence."""
+    from tumorflow.tensorflow_runtime import configure
+
+    keras = configure(seed=0)  # before MLflow imports TensorFlow by itself, noisily
+    import mlflow
+    import mlflow.tensorflow
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import infer_signature
+
+    for name, folder in registration.evidence.items():
+        client.log_artifacts(run_id, str(folder), artifact_path=name)
+    signature = infer_signature(registration.input_example, registration.output_example)
+    with mlflow.start_run(run_id=run_id):
+        logged = mlflow.tensorflow.log_model(
+            keras.models.load_model(registration.keras_model, compile=False),
+            name="model",
+            signature=signature,
+            input_example=registration.input_example,
+            pip_requirements=[*REQUIREMENTS],
+        )
+    try:
+        client.create_registered_model(registration.name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return client.create_model_version(
+        registration.name,
+        source=logged.model_uri,
+        run_id=run_id,
+        model_id=logged.model_id,
+        tags={FINGERPRINT_TAG: registration.fingerprint},
+        description=registration.description,
+    )

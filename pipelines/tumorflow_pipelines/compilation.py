@@ -1,0 +1,62 @@
+"""Writes what engines read: the Kubeflow pipeline's YAML and dvc.yaml, both from the chain."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tumorflow.chain import STEPS, Step
+from tumorflow.files import write_text
+
+HEADER = "# Written by `tumorflow compile` from the chain; do not edit. For research, not for clinical decisions.\n"
+BUILD = "build"
+
+
+def compile_pipeline(path: Path) -> None:
+    """Writes the pipeline's definition to `path`, atomically."""
+    from kfp import compiler
+
+    from tumorflow_pipelines.train_pipeline import train_pipeline
+
+    with tempfile.TemporaryDirectory(prefix="tumorflow-compile-") as folder:
+        draft = Path(folder) / "pipeline.yaml"
+        compiler.Compiler().compile(train_pipeline, str(draft))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, draft.read_text())
+
+
+def render_dvc() -> str:
+    """Returns dvc.yaml: one stage a step, its parameters, and the metrics and plots of the evaluation."""
+    evaluation = f"{BUILD}/evaluation"
+    document = {
+        "stages": {step.name: _stage(step) for step in STEPS},
+        "metrics": [f"{evaluation}/metrics.json"],
+        "plots": [
+            {"Loss by epoch": {"x": "epoch", "y": {f"{BUILD}/model/history.csv": ["loss", "val_loss"]}}},
+            {"Validation macro-F1 by epoch": {"x": "epoch", "y": {f"{BUILD}/model/history.csv": "val_macro_f1"}}},
+            {"ROC, one class against the rest": {"x": "fpr", "y": {f"{evaluation}/plots/roc.csv": "tpr"}}},
+            {
+                "Confusion": {
+                    "template": "confusion",
+                    "x": "actual",
+                    "y": {f"{evaluation}/plots/confusion.csv": "predicted"},
+                }
+            },
+            {"Reliability": {"x": "confidence", "y": {f"{evaluation}/plots/reliability.csv": "accuracy"}}},
+        ],
+    }
+    return HEADER + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _stage(step: Step) -> dict[str, Any]:
+    settings = {"source": "data", "alias": "candidate"}
+    options = [f"--{name} {settings[name]}" for name in step.arguments if name in settings]
+    options += [f"--{name} {BUILD}/{name}" for name in (*step.inputs, step.output)]
+    data = ["data"] if "source" in step.arguments else []
+    return {
+        "cmd": " ".join([f"tumorflow {step.name}", *options]),
+        "deps": [*data, *(f"{BUILD}/{name}" for name in step.inputs), f"components/tumorflow/{step.room}"],
+        "params": ["classes", "seed", step.name],
+        "outs": [f"{BUILD}/{step.output}"],
+    }

@@ -1,0 +1,50 @@
+"""The version of the data: DVC's own content hash of a folder."""
+
+from pathlib import Path
+
+import yaml
+
+from tumorflow.errors import SourceError
+
+
+def hash_source(source: Path) -> str:
+    """Returns the MD5 that DVC gives a folder's content, as it stands in a `.dvc` file without its `.dir`.
+
+    Hashes of unchanged files come from a state database, so that a second call costs no reading.
+
+    Raises:
+        SourceError: the folder is missing or a file in it cannot be read.
+    """
+    from dvc_data.hashfile.build import build
+    from dvc_data.hashfile.db import HashFileDB
+    from dvc_data.hashfile.state import State
+    from dvc_objects.fs.local import LocalFileSystem
+
+    if not source.is_dir():
+        raise SourceError(
+            f"--source names a folder with DICOM files or images. Received: {source}, which is no folder. "
+            "Check the path."
+        )
+    files = LocalFileSystem()
+    state_folder = Path.cwd() / "runs" / "hashes"
+    state_folder.mkdir(parents=True, exist_ok=True)
+    state = State(root_dir="/", tmp_dir=str(state_folder))
+    try:
+        store = HashFileDB(files, str(state_folder / "store"), state=state)
+        _, _, tree = build(store, str(source.absolute()), files, "md5", dry_run=True)
+    except OSError as error:
+        raise SourceError(
+            f"Every file of the source can be read. Received: {type(error).__name__} below {source}. "
+            "Check permissions and links."
+        ) from error
+    finally:
+        state.close()
+    return str(tree.hash_info.value).removesuffix(".dir")
+
+
+def committed_hash(pointer: Path) -> str:
+    """Returns the hash that a `.dvc` file promises, without its `.dir`; empty where there is no such file."""
+    if not pointer.is_file():
+        return ""
+    entry = yaml.safe_load(pointer.read_text())["outs"][0]
+    return str(entry["md5"]).removesuffix(".dir")

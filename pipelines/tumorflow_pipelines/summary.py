@@ -1,0 +1,113 @@
+"""The summary of a run: for programs as JSON, for people as a few lines."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tumorflow.chain import STEPS
+from tumorflow.files import read_json
+from tumorflow.lineage import RECORD, combine_params_hashes, read_git_commit
+
+HEADLINES = ("macro_f1", "macro_auc", "accuracy", "balanced_accuracy", "calibration_error")
+
+
+def summarise(outputs: Mapping[str, Any], executed: Sequence[str]) -> dict[str, Any]:
+    """Returns summary.json's content for a finished run.
+
+    Args:
+        outputs: artifact name → folder, and `release` → JSON text.
+        executed: names of the steps that ran; the others came from the cache.
+    """
+    release = json.loads(outputs["release"])
+    folders = {step.output: Path(outputs.get(step.output) or "") for step in STEPS}
+    folders["release"] = Path(release["uri"])
+    records = {step.name: read_json(folders[step.output] / RECORD) for step in STEPS}
+    preprocessing = read_json(folders["tensors"] / "preprocessing.json")
+    metrics = read_json(folders["evaluation"] / "metrics.json")
+    lineage = records["export"]["lineage"]
+    return {
+        "status": "finished",
+        "data_hash": lineage["data_hash"],
+        "git_commit": read_git_commit(),
+        "params_hash": combine_params_hashes(lineage),
+        "seed": records["train"]["params"]["seed"],
+        "decision": {"verdict": release["decision"], "rules": release["rules"]},
+        "metrics": metrics,
+        "groups": preprocessing["groups"],
+        "slices": preprocessing["slices"],
+        "groups_from": preprocessing["groups_from"],
+        "model": release["model"],
+        "artifacts": artifact_paths(folders),
+        "steps": [
+            {
+                "name": step.name,
+                "seconds": records[step.name]["seconds"],
+                "cached": step.name not in executed,
+                "peak_memory_mb": records[step.name]["peak_memory_mb"],
+                "code_hash": records[step.name]["code_hash"],
+                "content_hash": records[step.name]["content_hash"],
+            }
+            for step in STEPS
+        ],
+        "peak_memory_mb": max(record["peak_memory_mb"] for record in records.values()),
+        "notice": "For research, not for clinical decisions.",
+    }
+
+
+def artifact_paths(folders: Mapping[str, Path]) -> dict[str, str]:
+    """Returns the places of what a person or a program may want to open."""
+    files = {
+        "manifest": folders["dataset"] / "manifest.parquet",
+        "quarantine": folders["dataset"] / "quarantine.csv",
+        "data_docs": folders["validation"] / "data_docs" / "index.html",
+        "keras_model": folders["model"] / "model.keras",
+        "report": folders["evaluation"] / "report.html",
+        "decision": folders["release"] / "decision.json",
+    }
+    tflite = {path.stem: path for path in sorted((folders["release"] / "tflite").glob("*.tflite"))}
+    return {name: str(path) for name, path in {**folders, **files, **tflite}.items()}
+
+
+def failed(error: str, exit_code: int, data_hash: str, executed: Sequence[str]) -> dict[str, Any]:
+    """Returns summary.json's content for a run that a step ended."""
+    return {
+        "status": "failed",
+        "error": {"message": error, "exit_code": exit_code},
+        "data_hash": data_hash,
+        "git_commit": read_git_commit(),
+        "decision": None,
+        "steps": [{"name": name, "cached": False} for name in executed],
+    }
+
+
+def describe(summary: Mapping[str, Any]) -> list[str]:
+    """Returns the lines that end a run on the terminal."""
+    metrics = summary["metrics"]
+    width = max(map(len, HEADLINES))
+    lines = ["", f"{'measure':<{width}}  value   interval over {summary['groups_from'].replace('_', ' ')} groups"]
+    for name in HEADLINES:
+        if name in metrics and metrics[name]["value"] is not None:
+            entry = metrics[name]
+            lines.append(
+                f"{name:<{width}}  {entry['value']:.3f}   {_number(entry['low'])} to {_number(entry['high'])}"
+            )
+    lines += ["", f"decision: {summary['decision']['verdict']}"]
+    for rule in summary["decision"]["rules"]:
+        mark = "passed" if rule["passed"] else "FAILED"
+        lines.append(f"  {mark}  {rule['name']}: {rule['observed']} (required {rule['required']})")
+    model = summary["model"]
+    aliases = f" as {', '.join(model['aliases'])}" if model["aliases"] else ", without an alias"
+    cached = sum(step["cached"] for step in summary["steps"])
+    lines += [
+        "",
+        f"model:    {model['name']} version {model['version']}{aliases}",
+        f"steps:    {len(summary['steps']) - cached} run, {cached} unchanged",
+        f"memory:   {summary['peak_memory_mb']:.0f} MB at most in a step",
+        f"report:   {summary['artifacts']['report']}",
+    ]
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
