@@ -1,5 +1,6 @@
 """Reading one slice of a `dataset` artifact as an array of intensities."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,16 @@ def to_hounsfield(
     else:
         units = np.rint(stored.astype(np.float64) * slope + intercept)
     return np.clip(units, limits.min, limits.max).astype(np.int16)
+
+
+def hash_intensities(intensities: Intensities) -> str:
+    """Returns the content hash of a slice as 64 hexadecimal digits.
+
+    SHA-256 of rows and columns as two little-endian int64, then of the pixels, little-endian in C order.
+    """
+    digest = hashlib.sha256(np.asarray(intensities.shape, dtype="<i8").tobytes())
+    digest.update(np.ascontiguousarray(intensities, dtype=intensities.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
 
 
 def read_intensities(path: Path) -> Intensities:

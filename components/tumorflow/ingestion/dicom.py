@@ -1,0 +1,275 @@
+"""DICOM files to CT slices: what a file is, is checked before anything in it is decoded."""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from tumorflow.errors import SliceError
+from tumorflow.ingestion import deidentification, pixels
+from tumorflow.ingestion.deidentification import Facts, Identity
+from tumorflow.ingestion.header import malformed, quiet_reading, read_count, read_text, read_texts
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2.1"
+LEGACY_CONVERTED_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2.2"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+MAX_FILE_BYTES = 2**30
+SCREEN_WORDS = ("SCREEN", "CAPTURE", "DOSE", "REPORT", "PROTOCOL")
+
+IMAGE_TAGS = (
+    "SOPClassUID ImageType Modality ConversionType BurnedInAnnotation RecognizableVisualFeatures "
+    "SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns BitsAllocated BitsStored HighBit "
+    "PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit PlanarConfiguration RescaleIntercept "
+    "RescaleSlope RescaleType SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
+).split()
+
+
+@dataclass(frozen=True)
+class CTSlice:
+    """One slice: (rows, columns) int16 HU, whose it is, and what may be kept of its header."""
+
+    hounsfield: npt.NDArray[np.int16]
+    identity: Identity
+    facts: Facts
+
+
+class CTFile:
+    """A CT file whose header passed every check; its frames are decoded one by one.
+
+    Raises (when made):
+        SliceError: the file is no DICOM, no CT image, or must not be used.
+    """
+
+    def __init__(self, path: Path, size: int, max_pixels: int) -> None:
+        with quiet_reading():
+            _check_begins_as_dicom(path, size)
+            _check_inflated_size(path, limit=MAX_FILE_BYTES)
+            header = _read(path, with_pixels=False)
+            self.frames = read_count(header, "NumberOfFrames", 1)
+            check_is_ct(header)
+            pixels.check_pixel_module(header, self.frames, max_pixels)
+            self._dataset = _read(path, with_pixels=True)
+            _complete(self._dataset)
+            self._identity = deidentification.read_identity(self._dataset)
+
+    @property
+    def series_uid(self) -> str:
+        """The original Series Instance UID: to find a label, never to be written."""
+        return self._identity.series_uid
+
+    @property
+    def patient_id(self) -> str:
+        """The original Patient ID: to find a label, never to be written."""
+        return self._identity.patient_id
+
+    def slice(self, frame: int) -> CTSlice:
+        """Returns frame number `frame`, from 0.
+
+        Raises:
+            SliceError: the frame cannot be decoded, or holds no Hounsfield units.
+        """
+        dataset = self._dataset
+        with quiet_reading():
+            try:
+                groups = list(_functional_groups(dataset, frame))
+                if any(_is_localizer(group) for group in groups):
+                    _refuse_localizer()
+                transformation = next((group for group in groups if "RescaleSlope" in group), dataset)
+                stored = pixels.decode_frame(dataset, frame, self.frames)
+                hounsfield = pixels.rescale(stored, dataset, transformation)
+                lossy = read_text(dataset, "LossyImageCompression") == "01" or _is_lossy(dataset)
+                facts = deidentification.read_facts(groups, self._identity.words, lossy)
+            except malformed() as error:
+                raise SliceError(
+                    "undecodable_pixels", "The frame cannot be read.", pixels.EXPORT_AGAIN
+                ) from error
+        identity = self._identity if self.frames == 1 else self._identity.of_frame(frame)
+        return CTSlice(hounsfield, identity, facts)
+
+
+def _check_begins_as_dicom(path: Path, size: int) -> None:
+    if size > MAX_FILE_BYTES:
+        raise SliceError("too_large", f"The file has {size} bytes.", f"Split it: {MAX_FILE_BYTES} are read.")
+    try:
+        with path.open("rb") as file:
+            head = file.read(140)
+    except OSError as error:
+        raise SliceError("unreadable", "The file cannot be read.", "Check its permissions.") from error
+    if head[128:132] != b"DICM" and not begins_as_dataset(head, size):
+        raise SliceError(
+            "not_dicom", "The file does not begin as DICOM does.", "Remove it, or convert it to DICOM."
+        )
+
+
+def begins_as_dataset(head: bytes, size: int) -> bool:
+    """Returns whether `head` may be a data set without preamble: an element of group 0002 or 0008.
+
+    Its element must have a known form: two capital letters as VR, or a length that fits into the file.
+    """
+    if len(head) < 8 or head[:2] not in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08"):
+        return False
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    order = "little" if head[0] else "big"
+    return explicit or int.from_bytes(head[4:8], "little" if order == "little" else "big") < min(size, 4096)
+
+
+def _check_inflated_size(path: Path, limit: int) -> None:
+    """Inflates a deflated data set piece by piece, keeping nothing, to see that it is no bomb."""
+    from pydicom.filereader import read_file_meta_info
+
+    try:
+        if read_file_meta_info(path).get("TransferSyntaxUID") != DEFLATED:
+            return
+        with path.open("rb") as file:
+            file.seek(132)
+            _skip_file_meta(file)
+            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+            inflated, pending = 0, b""
+            while pending or (pending := file.read(2**16)):
+                inflated += len(inflater.decompress(pending, 2**20))
+                pending = inflater.unconsumed_tail
+                if inflated > limit:
+                    raise SliceError(
+                        "too_large", f"The data set inflates to more than {limit} bytes.", "Remove the file."
+                    )
+    except malformed():
+        return  # whatever is wrong with it, reading it will tell
+
+
+def _skip_file_meta(file: object) -> None:
+    from pydicom.filereader import read_dataset
+
+    read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)  # type: ignore[arg-type]
+
+
+def _read(path: Path, with_pixels: bool) -> "Dataset":
+    import pydicom
+
+    tags = [*IMAGE_TAGS, *deidentification.HEADER_TAGS]
+    if with_pixels:
+        tags.append("PixelData")
+    try:
+        return pydicom.dcmread(path, force=True, stop_before_pixels=not with_pixels, specific_tags=list(tags))
+    except malformed() as error:
+        rule = "truncated_pixels" if with_pixels else "malformed_dicom"
+        raise SliceError(rule, "The data set is cut off or malformed.", pixels.EXPORT_AGAIN) from error
+
+
+def check_is_ct(header: "Dataset") -> None:
+    """Checks that a header announces a CT image that may be used.
+
+    Raises:
+        SliceError: another object or modality, a localizer, a secondary or marked image.
+    """
+    meta = getattr(header, "file_meta", {})
+    sop_class = read_text(header, "SOPClassUID") or str(meta.get("MediaStorageSOPClassUID", ""))
+    modality = read_text(header, "Modality").upper()
+    if sop_class == MEDIA_DIRECTORY or (modality != "CT" and "Rows" not in header):
+        raise SliceError("not_an_image", "The DICOM object holds no image.", "Remove the file.")
+    if modality != "CT":
+        raise SliceError("not_ct", "The modality (0008,0060) is missing or not CT.", "Keep CT series only.")
+    if "Rows" not in header:
+        raise SliceError("not_an_image", "The CT object holds no pixels.", "Export it with its pixels.")
+    if read_text(header, "BurnedInAnnotation").upper() == "YES":
+        raise SliceError(
+            "burned_in",
+            "Burned In Annotation (0028,0301) is YES: the pixels may name the patient.",
+            "Export the series without annotation.",
+        )
+    if read_text(header, "RecognizableVisualFeatures").upper() == "YES":
+        raise SliceError(
+            "recognizable_features",
+            "Recognizable Visual Features (0028,0302) is YES: a face may be reconstructed.",
+            "Deface the series first.",
+        )
+    kind = [value.upper() for value in read_texts(header, "ImageType")]
+    if sop_class == SECONDARY_CAPTURE or sop_class.startswith(f"{SECONDARY_CAPTURE}.") or _is_screen(header, kind):
+        raise SliceError(
+            "secondary_capture",
+            "The image is a secondary capture or derived view: text may be burned into it.",
+            "Export the original axial series.",
+        )
+    if sop_class not in (CT_IMAGE, ENHANCED_CT_IMAGE, LEGACY_CONVERTED_CT_IMAGE):
+        raise SliceError("not_ct", "The SOP class is missing or not a CT image.", "Keep CT series only.")
+    if _is_localizer(header):
+        _refuse_localizer()
+    if "PERFUSION" in kind:
+        raise SliceError("not_hounsfield", "The image is a perfusion map.", "Use the reconstruction itself.")
+
+
+def _is_screen(header: "Dataset", kind: list[str]) -> bool:
+    # SECONDARY AXIAL is a CT reconstruction made later; anything else SECONDARY is a view of one
+    secondary_view = "SECONDARY" in kind[:2] and "AXIAL" not in kind
+    return (
+        secondary_view
+        or bool(read_text(header, "ConversionType"))
+        or any(word in value for value in kind for word in SCREEN_WORDS)
+    )
+
+
+def _is_localizer(header: "Dataset") -> bool:
+    kinds = (*read_texts(header, "ImageType"), *read_texts(header, "FrameType"))
+    return any("LOCALIZER" in value.upper() or "SCOUT" in value.upper() for value in kinds)
+
+
+def _refuse_localizer() -> NoReturn:
+    raise SliceError("localizer", "The image is a localizer.", "Nothing to do: it is left out on purpose.")
+
+
+def _complete(dataset: "Dataset") -> None:
+    """Adds the transfer syntax that a file without File Meta Information was evidently written in."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if "PixelData" not in dataset:
+        raise SliceError("not_an_image", "The CT object holds no Pixel Data.", "Export it with its pixels.")
+    if not hasattr(dataset, "file_meta"):
+        dataset.file_meta = FileMetaDataset()
+    if not read_text(dataset.file_meta, "TransferSyntaxUID"):
+        if dataset["PixelData"].is_undefined_length:
+            raise SliceError(
+                "unsupported_transfer_syntax",
+                "The pixels are compressed and no Transfer Syntax (0002,0010) says how.",
+                pixels.EXPORT_AGAIN,
+            )
+        implicit, little = dataset.original_encoding
+        explicit_syntax = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit_syntax
+    syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
+    if not syntax.is_transfer_syntax or syntax.is_private:
+        raise SliceError(
+            "unsupported_transfer_syntax",
+            "The Transfer Syntax (0002,0010) is not DICOM's.",
+            "Convert it to Explicit VR Little Endian.",
+        )
+
+
+def _is_lossy(dataset: "Dataset") -> bool:
+    from pydicom.uid import JPEG2000, HTJ2K, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+
+    lossy = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)
+    return dataset.file_meta.TransferSyntaxUID in lossy
+
+
+def _functional_groups(dataset: "Dataset", frame: int) -> Iterator["Dataset"]:
+    """Yields where a frame's attributes are looked for: its own groups, the shared ones, the data set.
+
+    DICOM PS3.3 C.7.6.16: in a single-frame image there is the data set only.
+    """
+    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    shared = dataset.get("SharedFunctionalGroupsSequence") or []
+    for item in [*per_frame[frame : frame + 1], *shared[:1]]:
+        for element in item:
+            if element.VR == "SQ" and element.value:
+                yield element.value[0]
+    yield dataset
