@@ -56,11 +56,15 @@ render: $(INSTALLED)  ## write pipelines/train.yaml and dvc.yaml from the chain
 bench: $(INSTALLED)  ## print the performance ratios
 	$(BIN)/python tests/bench/bench.py
 
-lock: $(INSTALLED)  ## compile requirements.lock from pyproject.toml
+COMPILE := $(VENV)/lock/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 \
+	--custom-compile-command "make lock"
+
+lock: $(INSTALLED)  ## compile the lock files from pyproject.toml
 	$(BIN)/python -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet uv
-	$(VENV)/lock/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --extra dev \
-		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+	$(COMPILE) --all-extras --output-file requirements.lock pyproject.toml
+	$(COMPILE) --constraint requirements.lock --output-file components/light.lock pyproject.toml
+	$(COMPILE) --constraint requirements.lock --extra tensorflow --output-file components/tensorflow.lock pyproject.toml
 
 clean:  ## remove the environment, results and the sample cohort
 	rm -rf $(VENV) build runs data
