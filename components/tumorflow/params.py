@@ -65,6 +65,12 @@ class IngestParams(Section):
     max_quarantined_fraction: Fraction = 0.5
     max_pixels: Annotated[int, Field(ge=1)] = 4096 * 4096
 
+    @model_validator(mode="after")
+    def _check_class_folders(self) -> "IngestParams":
+        if set(self.class_folders.values()) - set(self.classes):
+            raise ValueError(f"class_folders maps folders to classes ({', '.join(self.classes)})")
+        return self
+
 
 class ValidateParams(Section):
     """What the data must satisfy."""
@@ -111,13 +117,18 @@ class TrainParams(Section):
     dense_units: Annotated[int, Field(ge=1, le=8192)] = 256
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     fine_tune: bool = False
+    """Train the backbone too (not its batch normalisation), once the head has learned on the frozen one."""
+    fine_tune_learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-5
     cache_features: bool = True
+    """Run the frozen backbone once, instead of in every epoch; same result, many times faster."""
     batch_size: PositiveInt = 32
     epochs: PositiveInt = 60
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     early_stopping_patience: PositiveInt = 10
     imbalance: Literal["class_weights", "oversampling", "none"] = "class_weights"
     augmented_views: Annotated[int, Field(ge=0, le=64)] = 4
+    """Augmented copies of each training slice: with cached features beside the slice itself and drawn once;
+    otherwise in its place and drawn anew in every epoch."""
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
     shift_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     shear_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.1
@@ -138,6 +149,8 @@ class EvaluateParams(Section):
     min_class_recall: Fraction = 0.4
     max_calibration_error: Fraction = 0.25
     min_test_groups_per_class: PositiveInt = 3
+    require_better_than_chance: bool = True
+    """The lower confidence bound of balanced accuracy beats always answering with the majority class."""
 
 
 class ExportParams(Section):

@@ -1,0 +1,106 @@
+"""Grad-CAM: where the model looked (Selvaraju et al. 2017, arXiv 1610.02391).
+
+Explained is the class that the model predicts, by the gradient of its score before the softmax.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tumorflow.evaluation.metrics import Floats, Integers
+
+if TYPE_CHECKING:
+    import keras
+
+NAMED_MAP = "feature_map"
+
+
+def choose_slices(truth: Integers, probabilities: Floats, groups: Integers, count: int) -> Integers:
+    """Returns at most `count` positions: each class in turn, right and wrong, the most certain first.
+
+    No group is shown twice. The choice depends on nothing but its arguments.
+    """
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    surest_first = np.argsort(-confidence, kind="stable")
+    waiting = [
+        [int(at) for at in surest_first if truth[at] == label and (predicted[at] == label) == right]
+        for right in (True, False)
+        for label in range(probabilities.shape[1])
+    ]
+    chosen: list[int] = []
+    shown: set[int] = set()
+    while len(chosen) < count and any(waiting):
+        for queue in waiting:
+            while queue and int(groups[queue[0]]) in shown:
+                queue.pop(0)
+            if queue and len(chosen) < count:
+                chosen.append(queue.pop(0))
+                shown.add(int(groups[chosen[-1]]))
+    return np.array(chosen, dtype=np.int64)
+
+
+def find_feature_map(model: "keras.Model") -> Any | None:
+    """Returns the symbolic feature map (batch, rows, columns, channels) pooled last; None without one.
+
+    It is the output of the layer called `feature_map`, else what the last layer takes that turns maps into
+    vectors. The poolings inside attention blocks come earlier in the graph.
+    """
+    for layer in model.layers:
+        if layer.name == NAMED_MAP:
+            return layer.output
+    for layer in reversed(model.layers):
+        taken, given = getattr(layer, "input", None), getattr(layer, "output", None)
+        if hasattr(layer, "layers") or isinstance(taken, list) or isinstance(given, list):
+            continue
+        if rank(taken) == 4 and rank(given) == 2:
+            return taken
+    return None
+
+
+def rank(tensor: Any) -> int:
+    """Returns how many axes a symbolic tensor has; 0 for none."""
+    return len(getattr(tensor, "shape", ()))
+
+
+def explain(model: "keras.Model", images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32] | None:
+    """Returns heat maps (n, height, width) float32, 0 to 1, of the predicted class; None where impossible.
+
+    `images` is (n, height, width, 3) uint8. A map is all zero where nothing speaks for the class.
+    """
+    import keras
+    import tensorflow as tf
+
+    feature_map, last = find_feature_map(model), model.layers[-1]
+    if feature_map is None or not isinstance(last, keras.layers.Dense) or len(images) == 0:
+        return None
+    both = keras.Model(model.inputs, [feature_map, last.input])
+    heats = []
+    for image in images:
+        batch = tf.convert_to_tensor(image[np.newaxis], dtype=tf.float32)
+        with tf.GradientTape() as tape:
+            tape.watch(batch)  # else nothing is recorded where the backbone is frozen
+            maps, hidden = both(batch, training=False)
+            scores = tf.linalg.matmul(hidden, last.kernel) + last.bias
+            score = tf.reduce_max(scores, axis=1)
+        gradients = tape.gradient(score, maps)
+        heats.append(weigh(np.asarray(maps[0]), np.asarray(gradients[0]), image.shape[0], image.shape[1]))
+    return np.stack(heats)
+
+
+def weigh(
+    maps: npt.NDArray[np.float32], gradients: npt.NDArray[np.float32], height: int, width: int
+) -> npt.NDArray[np.float32]:
+    """Returns the heat map (height, width) float32, 0 to 1, of one slice (equations 1 and 2).
+
+    `maps` and their `gradients` are (rows, columns, channels). The strongest place is 1, unless nothing is
+    positive or finite: then all is 0.
+    """
+    import cv2
+
+    heat = np.maximum(maps @ gradients.mean(axis=(0, 1)), 0)
+    peak = heat.max(initial=0)
+    if not np.isfinite(peak) or peak <= 0:
+        return np.zeros((height, width), dtype=np.float32)
+    enlarged = cv2.resize((heat / peak).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(np.clip(enlarged, 0, 1), dtype=np.float32)

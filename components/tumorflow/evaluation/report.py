@@ -1,0 +1,110 @@
+"""The report: one HTML file that needs nothing else, no network, no script, no folder beside it."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from tumorflow.evaluation.bootstrap import Estimate
+from tumorflow.evaluation.gate import Rule
+from tumorflow.evaluation.populations import Population
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A test slice with its Grad-CAM picture."""
+
+    picture: bytes
+    actual: str
+    predicted: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the report tells; `metrics` are by name as in metrics.json."""
+
+    decision: str
+    rules: Sequence[Rule]
+    metrics: Mapping[str, Estimate]
+    patient_metrics: Mapping[str, Estimate]
+    """Without their prefix; empty where groups are not patients."""
+    patients_left_out: int
+    about: Mapping[str, Any]
+    populations: Sequence[Population]
+    explanations: Sequence[Explanation]
+    pictures: Mapping[str, bytes]
+    """PNG by name: roc, confusion, reliability, intervals, history."""
+    confusion: Sequence[Sequence[int]]
+    preprocessing: Mapping[str, Any]
+    training: Mapping[str, Any]
+    warnings: Sequence[Mapping[str, str]]
+    """Validation's warnings: rule, message and remedy."""
+    lineage: Mapping[str, Any]
+
+
+def render(findings: Findings) -> str:
+    """Returns the report as HTML; every text from outside is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "interval": say_interval,
+        "figure": say_figure,
+        "picture": to_data_uri,
+        "plainly": plainly,
+    }
+    patients = findings.preprocessing["groups_from"] == "patient"
+    return environment.get_template("report.html").render(
+        findings=findings,
+        classes=findings.preprocessing["classes"],
+        splits=SPLITS,
+        from_patients=patients,
+        unit="patients" if patients else "groups",
+        failed=[rule for rule in findings.rules if not rule.passed],
+        steps={name: step for name, step in findings.lineage.items() if isinstance(step, Mapping)},
+    )
+
+
+def say_interval(estimate: Estimate) -> str:
+    """Returns `0.71 (0.62–0.80)`; what is undefined is said."""
+    if isnan(estimate.value):
+        return "undefined"
+    if isnan(estimate.low):
+        return f"{estimate.value:.2f} (no interval)"
+    return f"{estimate.value:.2f} ({estimate.low:.2f}–{estimate.high:.2f})"
+
+
+def say_figure(value: float | int | None) -> str:
+    """Returns a number as text: counts whole, others with three decimals, None as undefined."""
+    if value is None:
+        return "undefined"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def plainly(value: Any) -> str:
+    """Returns a setting as one line of text: nested ones as `key: value` pairs."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {plainly(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(plainly(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}".replace(",", "\u202f") if value >= 10_000 else str(value)
+    return str(value) if value not in ("", None) else "none"
+
+
+def to_data_uri(picture: bytes) -> str:
+    """Returns a PNG picture as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")

@@ -1,0 +1,274 @@
+"""Measures the model on the locked test split, explains it, and decides at the gate.
+
+A poor model is a result, not a failure: the decision is written and handed on.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tumorflow.errors import ParameterError
+from tumorflow.evaluation import bootstrap, gate, gradcam, metrics, plots, populations, prediction, report
+from tumorflow.evaluation.bootstrap import Estimate
+from tumorflow.files import read_json, write_bytes, write_json, write_text
+from tumorflow.params import EvaluateParams
+from tumorflow.tracker import Tracker
+
+if TYPE_CHECKING:
+    from tumorflow.evaluation.metrics import Floats
+    from tumorflow.evaluation.prediction import TestSplit
+
+
+def run(  # noqa: PLR0913 - a step takes its inputs, its output and the tracker
+    params: EvaluateParams,
+    *,
+    tensors: Path,
+    model: Path,
+    validation: Path,
+    evaluation: Path,
+    tracker: Tracker,
+) -> str:
+    """Returns the gate's decision, `accepted` or `rejected`, and writes everything that led to it.
+
+    Raises:
+        ParameterError: the tensors were made for other classes.
+        SourceError: an input artifact is missing, unreadable or does not fit the others.
+    """
+    from tumorflow.tensorflow_runtime import configure
+
+    preprocessing = read_json(tensors / "preprocessing.json")
+    check_classes(params, preprocessing["classes"])
+    index = prediction.read_index(tensors)
+    test = prediction.select_test(index)
+
+    keras = configure(params.seed)
+    network = prediction.load_model(keras, model, params.classes, preprocessing["image_size_px"])
+    answers = prediction.predict(network, tensors, test.table, len(params.classes))
+    probabilities, unanswered = prediction.settle(answers)
+
+    measured = bootstrap.estimate(test.truth, probabilities, test.groups, params)
+    by_patient: dict[str, Estimate] = {}
+    patients = left_out = 0
+    if preprocessing["groups_from"] == "patient":
+        truth, pooled, left_out = prediction.pool_patients(test.truth, probabilities, test.groups)
+        patients = len(truth)
+        by_patient = bootstrap.estimate(truth, pooled, np.arange(patients), params)
+    compared = populations.compare_populations(test, probabilities, params)
+    about = describe(test, preprocessing, params) | {"patients": patients, "patients_left_out": left_out}
+
+    group_leaks, content_leaks = gate.count_leaks(index)
+    evidence = gate.Evidence(measured, about["groups_per_class"], group_leaks, content_leaks, unanswered)
+    rules = gate.judge(evidence, params)
+    decision = gate.decide(rules)
+
+    everything = measured | {f"patient_{name}": item for name, item in by_patient.items()}
+    confusion = metrics.confusion_matrices(
+        test.truth, probabilities.argmax(axis=1), np.ones((1, len(test.truth))), len(params.classes)
+    )[0].astype(np.int64)
+    training = read_json(model / "training.json")
+    pictures = draw(test, probabilities, measured, confusion, params)
+    history = read_history(model / "history.csv")
+    if history:
+        pictures["history"] = plots.draw_history(history, training.get("best_epoch"))
+    explanations = explain(network, tensors, test, probabilities, params)
+
+    write_json(evaluation / "decision.json", gate.to_json(rules))
+    write_json(evaluation / "metrics.json", {**bootstrap.to_json(everything), "about": about})
+    write_predictions(evaluation / "predictions.parquet", test, probabilities, params.classes)
+    write_text(evaluation / "populations.csv", populations_csv(compared))
+    (evaluation / "plots").mkdir()
+    for name, rows in tabulate(test, probabilities, params).items():
+        write_text(evaluation / "plots" / f"{name}.csv", rows)
+    for name, picture in pictures.items():
+        write_bytes(evaluation / "plots" / f"{name}.png", picture)
+    for number, item in enumerate(explanations):
+        write_bytes(evaluation / "plots" / f"gradcam-{number:02}.png", item.picture)
+    findings = report.Findings(
+        decision=decision,
+        rules=rules,
+        metrics=measured,
+        patient_metrics=by_patient,
+        patients_left_out=left_out,
+        about=about,
+        populations=compared,
+        explanations=explanations,
+        pictures=pictures,
+        confusion=confusion.tolist(),
+        preprocessing=preprocessing,
+        training=training,
+        warnings=read_json(validation / "report.json")["warnings"],
+        lineage=read_lineage(tensors, model, validation),
+    )
+    write_text(evaluation / "report.html", report.render(findings))
+
+    tracker.log_metrics(flatten(everything))
+    tracker.log_params({"decision": decision})
+    tracker.log_folder(evaluation, "evaluation")
+    return decision
+
+
+def check_classes(params: EvaluateParams, classes: Sequence[str]) -> None:
+    """Raises ParameterError if the tensors have other classes than the parameters."""
+    if list(params.classes) != list(classes):
+        raise ParameterError(
+            f"The classes are those that the tensors were made for, in the same order. Received: "
+            f"{', '.join(params.classes)}; the tensors have {', '.join(classes)}. Run preprocessing again."
+        )
+
+
+def describe(test: "TestSplit", preprocessing: Mapping[str, Any], params: EvaluateParams) -> dict[str, Any]:
+    """Returns what metrics.json says about its figures: how intervals were made, and from how many."""
+    held = {name: test.groups[test.truth == label] for label, name in enumerate(params.classes)}
+    return {
+        "confidence_level": params.confidence_level,
+        "resamples": params.bootstrap_resamples,
+        "bootstrap_unit": "patient"
+        if preprocessing["groups_from"] == "patient"
+        else "group of near-duplicates",
+        "bootstrap": "percentile intervals; whole groups, drawn within each set of labels that a group holds",
+        "seed": params.seed,
+        "calibration_bins": params.calibration_bins,
+        "min_population_groups": params.min_population_groups,
+        "groups": len(np.unique(test.groups)),
+        "slices": len(test.truth),
+        "groups_per_class": {name: len(np.unique(groups)) for name, groups in held.items()},
+        "slices_per_class": {name: len(groups) for name, groups in held.items()},
+    }
+
+
+def draw(
+    test: "TestSplit",
+    probabilities: "Floats",
+    measured: Mapping[str, Estimate],
+    confusion: metrics.Integers,
+    params: EvaluateParams,
+) -> dict[str, bytes]:
+    """Returns the pictures of the results as PNG by name."""
+    curves = {
+        name: metrics.roc_curve(test.truth == label, probabilities[:, label])
+        for label, name in enumerate(params.classes)
+    }
+    areas = {name: measured[f"auc_{name}"] for name in params.classes}
+    within_one = {name: item for name, item in measured.items() if name != "brier"}
+    return {
+        "roc": plots.draw_roc(curves, areas),
+        "confusion": plots.draw_confusion(confusion, params.classes),
+        "reliability": plots.draw_reliability(
+            *metrics.reliability(test.truth, probabilities, params.calibration_bins)
+        ),
+        "intervals": plots.draw_intervals(within_one),
+    }
+
+
+def explain(
+    network: Any, tensors: Path, test: "TestSplit", probabilities: "Floats", params: EvaluateParams
+) -> list[report.Explanation]:
+    """Returns a few test slices with their heat maps; none if the network has no feature map."""
+    chosen = gradcam.choose_slices(test.truth, probabilities, test.groups, params.gradcam_slices)
+    if len(chosen) == 0:
+        return []
+    images = prediction.read_slices(tensors, test.table.iloc[chosen])
+    heats = gradcam.explain(network, images)
+    if heats is None:
+        return []
+    return [
+        report.Explanation(
+            plots.draw_heat(image[:, :, 0], heat),
+            params.classes[test.truth[at]],
+            params.classes[probabilities[at].argmax()],
+            float(probabilities[at].max()),
+        )
+        for at, image, heat in zip(chosen, images, heats, strict=True)
+    ]
+
+
+def tabulate(test: "TestSplit", probabilities: "Floats", params: EvaluateParams) -> dict[str, str]:
+    """Returns the tables for `dvc plots` as CSV by name."""
+    names = params.classes
+    roc = [
+        (f"{false:.6g}", f"{true:.6g}", name)
+        for label, name in enumerate(names)
+        for false, true in zip(*metrics.roc_curve(test.truth == label, probabilities[:, label]), strict=True)
+    ]
+    predicted = probabilities.argmax(axis=1)
+    confusion = [(names[a], names[p]) for a, p in zip(test.truth, predicted, strict=True)]
+    bins = zip(*metrics.reliability(test.truth, probabilities, params.calibration_bins), strict=True)
+    reliability = [(f"{c:.6g}", f"{a:.6g}", int(n)) for c, a, n in bins if n]
+    return {
+        "roc": to_csv(("fpr", "tpr", "class"), roc),
+        "confusion": to_csv(("actual", "predicted"), confusion),
+        "reliability": to_csv(("confidence", "accuracy", "count"), reliability),
+    }
+
+
+def populations_csv(compared: Sequence[populations.Population]) -> str:
+    """Returns populations.csv; figures are empty where there are too few groups or they are undefined."""
+
+    def figures(item: Estimate | None) -> tuple[float | str, ...]:
+        values = (np.nan,) * 3 if item is None else (item.value, item.low, item.high)
+        return tuple("" if np.isnan(value) else value for value in values)
+
+    header = ("attribute", "level", "groups", "slices", "verdict")
+    columns = [f"{name}{end}" for name in ("accuracy", "macro_f1") for end in ("", "_low", "_high")]
+    rows = [
+        (*(getattr(item, name) for name in header), *figures(item.accuracy), *figures(item.macro_f1))
+        for item in compared
+    ]
+    return to_csv((*header, *columns), rows)
+
+
+def to_csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Returns the rows under their header as CSV."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def write_predictions(path: Path, test: "TestSplit", probabilities: "Floats", classes: Sequence[str]) -> None:
+    """Writes one row a test slice: what it is, and what the model says."""
+    table = test.table[["slice_id", "group", "patient", "label"]].copy()
+    table["predicted"] = [classes[label] for label in probabilities.argmax(axis=1)]
+    for label, name in enumerate(classes):
+        table[f"probability_{name}"] = probabilities[:, label]
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_history(path: Path) -> dict[str, "Floats"]:
+    """Returns the columns of history.csv as numbers, empty if the file is missing, empty or another table."""
+    needed = {"epoch", "loss", "val_loss", "val_macro_f1"}
+    if not path.is_file():
+        return {}
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    if not rows or not needed <= set(rows[0]):
+        return {}
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in needed}
+
+
+def read_lineage(*inputs: Path) -> dict[str, Any]:
+    """Returns the lineage in the records of the inputs, and the commit of the last one."""
+    merged: dict[str, Any] = {}
+    for folder in inputs:
+        if (folder / "record.json").is_file():
+            record = read_json(folder / "record.json")
+            merged |= record.get("lineage", {})
+            merged["git_commit"] = record.get("git_commit", "")
+    return merged
+
+
+def flatten(estimates: Mapping[str, Estimate]) -> dict[str, float]:
+    """Returns values, `_low` and `_high` by a name that a tracker takes; the undefined is left out."""
+    flat: dict[str, float] = {}
+    for name, item in estimates.items():
+        known = re.sub(r"[^A-Za-z0-9_. -]", "_", name)
+        ends = (("", item.value), ("_low", item.low), ("_high", item.high))
+        flat |= {f"{known}{end}": value for end, value in ends if not np.isnan(value)}
+    return flat
