@@ -17,17 +17,21 @@ RECORD = "record.json"
 
 
 def hash_code(step: Step) -> str:
-    """Returns the hash of everything of this package that a step runs, 16 hexadecimal digits.
-
-    That is its room, and every tumorflow module that its step imports, directly or not.
-    """
-    files = {path for path in (PACKAGE / step.room).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    files |= _imported_modules(PACKAGE / step.room / "step.py")
+    """Returns the hash of everything of this package that a step runs, 16 hexadecimal digits."""
     digest = hashlib.sha256()
-    for path in sorted(files):
+    for path in code_files(step):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0")
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def code_files(step: Step) -> list[Path]:
+    """Returns, sorted, the files of a step's room and of every tumorflow module that it imports, directly or not."""
+    room = PACKAGE / step.room
+    files = {path for path in room.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    for module in [path for path in files if path.suffix == ".py"]:
+        files |= _imported_modules(module)
+    return sorted(files)
 
 
 def _imported_modules(module: Path) -> set[Path]:

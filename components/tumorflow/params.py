@@ -96,7 +96,7 @@ class PreprocessParams(Section):
 
     @field_validator("windows", mode="before")
     @classmethod
-    def _accept_list(cls, value: Any) -> Any:
+    def _accept_windows_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 
     @field_validator("windows")

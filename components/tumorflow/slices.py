@@ -11,9 +11,7 @@ from tumorflow.errors import SliceError
 Intensities = npt.NDArray[np.int16] | npt.NDArray[np.uint8]
 
 
-def to_hounsfield(
-    stored: npt.NDArray[np.integer], slope: float, intercept: float
-) -> npt.NDArray[np.int16]:
+def to_hounsfield(stored: npt.NDArray[np.integer], slope: float, intercept: float) -> npt.NDArray[np.int16]:
     """Returns stored values as Hounsfield units, int16 of the same shape, rounded and kept in range.
 
     DICOM PS3.3 C.11.1.1.2: output = slope × stored + intercept.
@@ -23,7 +21,8 @@ def to_hounsfield(
         units = stored.astype(np.int32) + np.int32(intercept)
     else:
         units = np.rint(stored.astype(np.float64) * slope + intercept)
-    return np.clip(units, limits.min, limits.max).astype(np.int16)
+    clipped: npt.NDArray[np.int16] = np.clip(units, limits.min, limits.max).astype(np.int16)
+    return clipped
 
 
 def hash_intensities(intensities: Intensities) -> str:
@@ -67,6 +66,4 @@ def _read_dicom(path: Path) -> npt.NDArray[np.int16]:
     import pydicom
 
     dataset = pydicom.dcmread(path)
-    return to_hounsfield(
-        dataset.pixel_array, float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
-    )
+    return to_hounsfield(dataset.pixel_array, float(dataset.RescaleSlope), float(dataset.RescaleIntercept))

@@ -8,6 +8,7 @@ import yaml
 
 from tumorflow.chain import STEPS, Step
 from tumorflow.files import write_text
+from tumorflow.lineage import PACKAGE, code_files
 
 HEADER = "# Written by `tumorflow compile` from the chain; do not edit. For research, not for clinical decisions.\n"
 BUILD = "build"
@@ -49,6 +50,13 @@ def render_dvc() -> str:
     return HEADER + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
 
 
+def _code(step: Step) -> list[str]:
+    """Returns the paths of a step's code: its room as a folder, and each shared module."""
+    shared = [path.relative_to(PACKAGE) for path in code_files(step)]
+    outside = [path for path in shared if path.parts[0] != step.room]
+    return [f"components/tumorflow/{path.as_posix()}" for path in [Path(step.room), *outside]]
+
+
 def _stage(step: Step) -> dict[str, Any]:
     settings = {"source": "data", "alias": "candidate"}
     options = [f"--{name} {settings[name]}" for name in step.arguments if name in settings]
@@ -56,7 +64,7 @@ def _stage(step: Step) -> dict[str, Any]:
     data = ["data"] if "source" in step.arguments else []
     return {
         "cmd": " ".join([f"tumorflow {step.name}", *options]),
-        "deps": [*data, *(f"{BUILD}/{name}" for name in step.inputs), f"components/tumorflow/{step.room}"],
+        "deps": [*data, *(f"{BUILD}/{name}" for name in step.inputs), *_code(step)],
         "params": ["classes", "seed", step.name],
         "outs": [f"{BUILD}/{step.output}"],
     }

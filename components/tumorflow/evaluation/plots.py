@@ -27,7 +27,7 @@ def draw_roc(curves: Mapping[str, tuple[Floats, Floats]], areas: Mapping[str, Es
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, label="chance")
     for index, (name, (false_rate, true_rate)) in enumerate(curves.items()):
         area = areas[name]
-        said = "undefined" if np.isnan(area.value) else f"{area.value:.2f} [{area.low:.2f}–{area.high:.2f}]"
+        said = "undefined" if np.isnan(area.value) else f"{area.value:.2f} ({area.low:.2f}–{area.high:.2f})"
         axes.plot(
             false_rate,
             true_rate,
@@ -38,20 +38,20 @@ def draw_roc(curves: Mapping[str, tuple[Floats, Floats]], areas: Mapping[str, Es
         )
     axes.set(xlabel="1 − specificity", ylabel="Sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.set_aspect("equal")
-    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    axes.legend(loc="lower right", frameon=False, fontsize=10)
     return to_png(figure)
 
 
 def draw_confusion(confusion: Integers, classes: Sequence[str]) -> bytes:
     """Returns the confusion matrix (c, c): counts, shaded by the share of the actual class."""
-    side = 2.6 + 0.9 * len(classes)
+    side = 1.9 + 0.85 * len(classes)
     figure, axes = new_figure(side + 0.4, side)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(confusion):
         colour = "white" if shares[row, column] > 0.55 else INK
         text = f"{count}\n{shares[row, column]:.0%}"
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=11)
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=12)
     names = [plain(name) for name in classes]
     axes.set_xticks(range(len(classes)), names, rotation=30 if len(classes) > 3 else 0)
     axes.set_yticks(range(len(classes)), names)
@@ -69,7 +69,7 @@ def draw_reliability(confidence: Floats, accuracy: Floats, count: Integers) -> b
     edges = np.linspace(0, 1, len(count) + 1)
     above.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     above.vlines(confidence[filled], confidence[filled], accuracy[filled], color=COLOURS[1], linewidth=1.5)
-    above.plot(confidence[filled], accuracy[filled], "o-", color=COLOURS[0], linewidth=1.5, markersize=6)
+    above.plot(confidence[filled], accuracy[filled], "o", color=COLOURS[0], markersize=7)
     above.set(ylabel="Share that is right", xlim=(0, 1), ylim=(-0.02, 1.02))
     above.tick_params(labelbottom=False)
     below.bar(edges[:-1], count, width=np.diff(edges), align="edge", color=COLOURS[5], edgecolor="white")
@@ -79,7 +79,7 @@ def draw_reliability(confidence: Floats, accuracy: Floats, count: Integers) -> b
 
 def draw_intervals(estimates: Mapping[str, Estimate]) -> bytes:
     """Returns the metrics with their intervals, one a line, from 0 to 1."""
-    figure, axes = new_figure(6.6, 0.9 + 0.3 * len(estimates))
+    figure, axes = new_figure(5.4, 0.7 + 0.27 * len(estimates))
     for line, item in enumerate(estimates.values()):
         axes.hlines(line, item.low, item.high, color=COLOURS[0], linewidth=2.5)
         axes.plot(item.value, line, "o", color=COLOURS[0], markersize=6)
@@ -107,7 +107,7 @@ def draw_history(history: Mapping[str, Floats], best_epoch: int | None) -> bytes
             history["epoch"], history[column], color=COLOURS[index], linestyle=DASHES[index], label=label
         )
     left.set(xlabel="Epoch", ylabel="Loss")
-    left.legend(frameon=False, fontsize=9)
+    left.legend(frameon=False, fontsize=10)
     right.plot(history["epoch"], history["val_macro_f1"], color=COLOURS[1], linestyle=DASHES[1])
     right.set(xlabel="Epoch", ylabel="Macro-F1, validation", ylim=(-0.02, 1.02))
     for axes in (left, right):
@@ -130,7 +130,7 @@ def new_figure(
     for each in np.atleast_1d(axes).ravel():
         each.spines[["top", "right"]].set_visible(False)
         each.spines[["bottom", "left"]].set_color(FAINT)
-        each.tick_params(colors=INK, labelsize=9)
+        each.tick_params(colors=INK, labelsize=10)
         each.grid(color="#eef1f4", linewidth=0.8)
         each.set_axisbelow(True)
     return figure, axes

@@ -140,5 +140,5 @@ def pool_patients(truth: Integers, probabilities: Floats, groups: Integers) -> t
     lowest, highest = np.full(count, np.iinfo(np.int64).max), np.full(count, -1)
     np.minimum.at(lowest, groups, truth)
     np.maximum.at(highest, groups, truth)
-    agreed = np.equal(lowest, highest)
-    return highest[agreed], (mean / slices)[agreed], int((~agreed).sum())
+    agreed = np.flatnonzero(lowest == highest)
+    return highest[agreed], (mean / slices)[agreed], int(count - len(agreed))

@@ -4,8 +4,6 @@ A poor model is a result, not a failure: the decision is written and handed on.
 """
 
 import csv
-import io
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tumorflow.errors import ParameterError
-from tumorflow.evaluation import bootstrap, gate, gradcam, metrics, plots, populations, prediction, report
+from tumorflow.evaluation import (
+    bootstrap,
+    gate,
+    gradcam,
+    metrics,
+    plots,
+    populations,
+    prediction,
+    report,
+    tables,
+)
 from tumorflow.evaluation.bootstrap import Estimate
 from tumorflow.files import read_json, write_bytes, write_json, write_text
 from tumorflow.params import EvaluateParams
@@ -79,10 +87,11 @@ def run(  # noqa: PLR0913 - a step takes its inputs, its output and the tracker
 
     write_json(evaluation / "decision.json", gate.to_json(rules))
     write_json(evaluation / "metrics.json", {**bootstrap.to_json(everything), "about": about})
-    write_predictions(evaluation / "predictions.parquet", test, probabilities, params.classes)
-    write_text(evaluation / "populations.csv", populations_csv(compared))
+    predictions = tables.predictions_parquet(test, probabilities, params.classes)
+    write_bytes(evaluation / "predictions.parquet", predictions)
+    write_text(evaluation / "populations.csv", tables.populations_csv(compared))
     (evaluation / "plots").mkdir()
-    for name, rows in tabulate(test, probabilities, params).items():
+    for name, rows in tables.plot_tables(test, probabilities, params).items():
         write_text(evaluation / "plots" / f"{name}.csv", rows)
     for name, picture in pictures.items():
         write_bytes(evaluation / "plots" / f"{name}.png", picture)
@@ -106,7 +115,7 @@ def run(  # noqa: PLR0913 - a step takes its inputs, its output and the tracker
     )
     write_text(evaluation / "report.html", report.render(findings))
 
-    tracker.log_metrics(flatten(everything))
+    tracker.log_metrics(tables.flatten(everything))
     tracker.log_params({"decision": decision})
     tracker.log_folder(evaluation, "evaluation")
     return decision
@@ -187,61 +196,6 @@ def explain(
     ]
 
 
-def tabulate(test: "TestSplit", probabilities: "Floats", params: EvaluateParams) -> dict[str, str]:
-    """Returns the tables for `dvc plots` as CSV by name."""
-    names = params.classes
-    roc = [
-        (f"{false:.6g}", f"{true:.6g}", name)
-        for label, name in enumerate(names)
-        for false, true in zip(*metrics.roc_curve(test.truth == label, probabilities[:, label]), strict=True)
-    ]
-    predicted = probabilities.argmax(axis=1)
-    confusion = [(names[a], names[p]) for a, p in zip(test.truth, predicted, strict=True)]
-    bins = zip(*metrics.reliability(test.truth, probabilities, params.calibration_bins), strict=True)
-    reliability = [(f"{c:.6g}", f"{a:.6g}", int(n)) for c, a, n in bins if n]
-    return {
-        "roc": to_csv(("fpr", "tpr", "class"), roc),
-        "confusion": to_csv(("actual", "predicted"), confusion),
-        "reliability": to_csv(("confidence", "accuracy", "count"), reliability),
-    }
-
-
-def populations_csv(compared: Sequence[populations.Population]) -> str:
-    """Returns populations.csv; figures are empty where there are too few groups or they are undefined."""
-
-    def figures(item: Estimate | None) -> tuple[float | str, ...]:
-        values = (np.nan,) * 3 if item is None else (item.value, item.low, item.high)
-        return tuple("" if np.isnan(value) else value for value in values)
-
-    header = ("attribute", "level", "groups", "slices", "verdict")
-    columns = [f"{name}{end}" for name in ("accuracy", "macro_f1") for end in ("", "_low", "_high")]
-    rows = [
-        (*(getattr(item, name) for name in header), *figures(item.accuracy), *figures(item.macro_f1))
-        for item in compared
-    ]
-    return to_csv((*header, *columns), rows)
-
-
-def to_csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Returns the rows under their header as CSV."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
-def write_predictions(path: Path, test: "TestSplit", probabilities: "Floats", classes: Sequence[str]) -> None:
-    """Writes one row a test slice: what it is, and what the model says."""
-    table = test.table[["slice_id", "group", "patient", "label"]].copy()
-    table["predicted"] = [classes[label] for label in probabilities.argmax(axis=1)]
-    for label, name in enumerate(classes):
-        table[f"probability_{name}"] = probabilities[:, label]
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    write_bytes(path, buffer.getvalue())
-
-
 def read_history(path: Path) -> dict[str, "Floats"]:
     """Returns the columns of history.csv as numbers, empty if the file is missing, empty or another table."""
     needed = {"epoch", "loss", "val_loss", "val_macro_f1"}
@@ -262,13 +216,3 @@ def read_lineage(*inputs: Path) -> dict[str, Any]:
             merged |= record.get("lineage", {})
             merged["git_commit"] = record.get("git_commit", "")
     return merged
-
-
-def flatten(estimates: Mapping[str, Estimate]) -> dict[str, float]:
-    """Returns values, `_low` and `_high` by a name that a tracker takes; the undefined is left out."""
-    flat: dict[str, float] = {}
-    for name, item in estimates.items():
-        known = re.sub(r"[^A-Za-z0-9_. -]", "_", name)
-        ends = (("", item.value), ("_low", item.low), ("_high", item.high))
-        flat |= {f"{known}{end}": value for end, value in ends if not np.isnan(value)}
-    return flat

@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,14 +48,14 @@ def captured_output() -> Iterator[Path]:
     sys.stdout.flush()
     sys.stderr.flush()
     kept = {number: os.dup(number) for number in (1, 2)}
-    with tempfile.NamedTemporaryFile(prefix="tumorflow-converter-", suffix=".log") as log:
+    with tempfile.NamedTemporaryFile("w", prefix="tumorflow-converter-", suffix=".log") as log:
         try:
             for number in kept:
                 os.dup2(log.fileno(), number)
-            yield Path(log.name)
+            with redirect_stdout(log), redirect_stderr(log):
+                yield Path(log.name)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            log.flush()
             for number, original in kept.items():
                 os.dup2(original, number)
                 os.close(original)

@@ -5,19 +5,22 @@ from pathlib import Path
 
 from tumorflow.errors import SliceError
 from tumorflow.ingestion import deidentification, images, sources
-from tumorflow.ingestion.deidentification import Pseudonyms
+from tumorflow.ingestion.canonical import build_dataset
 from tumorflow.ingestion.dicom import CTFile, CTSlice
 from tumorflow.ingestion.labels import LabelFile
 from tumorflow.ingestion.manifest import Row, describe_intensities
+from tumorflow.ingestion.pseudonyms import Pseudonyms
 from tumorflow.ingestion.quarantine import Refusal
 from tumorflow.ingestion.sources import SourceFile
 from tumorflow.params import IngestParams
 from tumorflow.slices import hash_intensities
 
+# fmt: off
 FACT_COLUMNS = (
-    "row_spacing_mm column_spacing_mm slice_thickness_mm slice_position_mm manufacturer scanner_model "
-    "convolution_kernel tube_voltage_kv sex age_years"
-).split()
+    "row_spacing_mm", "column_spacing_mm", "slice_thickness_mm", "slice_position_mm", "manufacturer",
+    "scanner_model", "convolution_kernel", "tube_voltage_kv", "sex", "age_years",
+)
+# fmt: on
 UNKNOWN_FACTS = asdict(deidentification.Facts())
 
 
@@ -128,7 +131,7 @@ class Collection:
         if slice_id in self._rows:
             self._judge_repetition(slice_id, label, content_hash)
         path = f"slices/{slice_id}.dcm"
-        dataset = deidentification.build_dataset(ct.hounsfield, ct.identity, ct.facts, self._pseudonyms)
+        dataset = build_dataset(ct.hounsfield, ct.identity, ct.facts, self._pseudonyms)
         dataset.save_as(self._dataset / path, enforce_file_format=True)
         facts = asdict(ct.facts)
         self._files[slice_id] = file

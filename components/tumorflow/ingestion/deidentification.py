@@ -7,68 +7,45 @@ and free text have no way in. UIDs are remapped consistently under the pseudonym
 not claimed: images that are marked or made as annotated are refused instead.
 """
 
-import hashlib
-import hmac
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from tumorflow.errors import SliceError
 from tumorflow.ingestion.header import read_number, read_numbers, read_text, read_texts
+from tumorflow.ingestion.pseudonyms import Identity
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+# fmt: off
 NAMING_TAGS = (
-    "PatientName PatientID OtherPatientIDs OtherPatientNames PatientBirthName PatientMotherBirthName "
-    "PatientBirthDate InstitutionName InstitutionAddress InstitutionalDepartmentName ReferringPhysicianName "
-    "PerformingPhysicianName PhysiciansOfRecord NameOfPhysiciansReadingStudy OperatorsName AccessionNumber StudyID"
-).split()
-HEADER_TAGS = [
-    *NAMING_TAGS,
-    *(
-        "SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID IssuerOfPatientID StudyDate "
-        "PatientSex PatientAge PixelSpacing SliceThickness ImagePositionPatient ImageOrientationPatient "
-        "SliceLocation Manufacturer ManufacturerModelName ConvolutionKernel KVP WindowCenter WindowWidth "
-        "InstanceNumber LossyImageCompression"
-    ).split(),
-]
-MAX_AGE_YEARS = 89
-METHOD = (
-    "tumorflow: new header from an allow-list",
-    "device identity: manufacturer, model and kernel only",
-    "UIDs and patient: keyed HMAC-SHA256",
+    "PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName",
+    "PatientMotherBirthName", "PatientBirthDate", "InstitutionName", "InstitutionAddress",
+    "InstitutionalDepartmentName", "ReferringPhysicianName", "PerformingPhysicianName",
+    "PhysiciansOfRecord", "NameOfPhysiciansReadingStudy", "OperatorsName", "AccessionNumber",
 )
-CODES = (
-    ("113100", "Basic Application Confidentiality Profile"),
-    ("113108", "Retain Patient Characteristics Option"),
-    ("113109", "Retain Device Identity Option"),
+KEPT_TAGS = (
+    "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
+    "IssuerOfPatientID", "StudyDate", "PatientSex", "PatientAge", "PixelSpacing", "SliceThickness",
+    "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation", "Manufacturer",
+    "ManufacturerModelName", "ConvolutionKernel", "KVP", "WindowCenter", "WindowWidth",
+    "InstanceNumber", "LossyImageCompression",
+)
+# fmt: on
+HEADER_TAGS = NAMING_TAGS + KEPT_TAGS
+MAX_AGE_YEARS = 89
+# Words of devices: in a device's element they identify nobody, though an institution be called by one.
+DEVICE_WORDS = frozenset(
+    {"canon", "ct", "ge", "health", "healthcare", "healthineers", "hitachi", "lung", "medical", "philips"}
+    | {"shimadzu", "siemens", "standard", "systems", "toshiba", "united", "imaging", "neusoft", "neurologica"}
 )
 DEVICE_TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/+()-]{0,31}")
 YEARS_PER_UNIT = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Whose slice it is, as the source says. It never leaves ingestion."""
-
-    patient_id: str
-    issuer: str
-    study_uid: str
-    series_uid: str
-    sop_uid: str
-    frame_of_reference_uid: str
-    words: frozenset[str]
-    """Every word of the header's naming elements, in lower case."""
-
-    def of_frame(self, frame: int) -> "Identity":
-        """Returns the identity of one frame of a multi-frame image, as if it were an instance of its own."""
-        return replace(self, sop_uid=f"{self.sop_uid}#{frame}")
 
 
 @dataclass(frozen=True)
@@ -92,34 +69,6 @@ class Facts:
     lossy: bool = False
 
 
-@dataclass(frozen=True)
-class Pseudonyms:
-    """Keyed pseudonyms: the same original gives the same one, and none can be made without the key."""
-
-    key: bytes
-
-    def uid(self, original: str) -> str:
-        """Returns a UID below 2.25 (DICOM PS3.5 B.2) from 128 bits of an HMAC."""
-        return f"2.25.{int.from_bytes(self._digest('uid', original)[:16], 'big')}"
-
-    def patient(self, identity: Identity) -> str:
-        """Returns `P-` and 16 hexadecimal digits.
-
-        Where the Patient ID is empty the study stands for the patient: slices of one study stay together.
-        """
-        if not identity.patient_id:
-            return self._short("study as patient", identity.study_uid)
-        return self._short("patient", f"{identity.issuer}\0{identity.patient_id}")
-
-    def _short(self, purpose: str, original: str) -> str:
-        return f"P-{self._digest(purpose, original).hex()[:16]}"
-
-    def _digest(self, purpose: str, original: str) -> bytes:
-        # surrogates stand for bytes that no character set explains
-        message = f"{purpose}\0{original}".encode(errors="surrogatepass")
-        return hmac.new(self.key, message, hashlib.sha256).digest()
-
-
 def read_identity(dataset: "Dataset") -> Identity:
     """Returns whose slice a data set is.
 
@@ -134,6 +83,8 @@ def read_identity(dataset: "Dataset") -> Identity:
             "Export it again: without UIDs slices cannot be kept apart.",
         )
     text = " ".join(value for tag in NAMING_TAGS for value in read_texts(dataset, tag))
+    # a number of three digits or fewer is in every model's name and in many IDs
+    words = {word for word in _words(text) if not word.isdecimal() or len(word) > 3}
     return Identity(
         patient_id=read_text(dataset, "PatientID"),
         issuer=read_text(dataset, "IssuerOfPatientID"),
@@ -141,12 +92,12 @@ def read_identity(dataset: "Dataset") -> Identity:
         series_uid=uids[1],
         sop_uid=uids[2],
         frame_of_reference_uid=read_text(dataset, "FrameOfReferenceUID"),
-        words=frozenset(_words(text)),
+        words=frozenset(words - DEVICE_WORDS),
     )
 
 
 def read_facts(groups: Sequence["Dataset"], words: frozenset[str], lossy: bool) -> Facts:
-    """Returns what may be kept of a frame's headers, the first of `groups` that has an element speaking for it.
+    """Returns what may be kept of a frame's headers: of each element the first in `groups`.
 
     Raises:
         SliceError: the plane is not axial.
@@ -164,11 +115,11 @@ def read_facts(groups: Sequence["Dataset"], words: frozenset[str], lossy: bool) 
     if normal is not None and abs(normal[2]) < 0.7:  # gantries tilt by 30 degrees at most
         raise SliceError("not_axial", "The image plane is not axial.", "Use the axial series.")
     if normal is not None and position is not None:
-        along = float(np.dot(normal, position))
+        along: float | None = float(np.dot(normal, position))
     else:
-        along = read_number(holder("SliceLocation"), "SliceLocation", -1e5, 1e5)  # type: ignore[assignment]
+        along = read_number(holder("SliceLocation"), "SliceLocation", -1e5, 1e5)
     root = groups[-1]
-    centers, widths = (read_texts(holder(f"Window{part}"), f"Window{part}")[:1] for part in ("Center", "Width"))
+    window = [read_texts(holder(keyword), keyword) for keyword in ("WindowCenter", "WindowWidth")]
     instance = read_number(root, "InstanceNumber", 0, 99_999)
     return Facts(
         row_spacing_mm=spacing[0] if spacing[0] > 0 else None,
@@ -186,7 +137,7 @@ def read_facts(groups: Sequence["Dataset"], words: frozenset[str], lossy: bool) 
         sex=sex if (sex := read_text(root, "PatientSex").upper()) in ("F", "M", "O") else "",
         age_years=_read_age(root),
         instance_number=None if instance is None else int(instance),
-        window=_parse_window(centers, widths),
+        window=_parse_window(*window),
         lossy=lossy,
     )
 
@@ -235,95 +186,3 @@ def _parse_window(centers: Sequence[str], widths: Sequence[str]) -> tuple[float,
     except (IndexError, ValueError):
         return None
     return (center, width) if abs(center) <= 1e4 and 1 <= width <= 1e5 else None
-
-
-def build_dataset(
-    hounsfield: npt.NDArray[np.int16], identity: Identity, facts: Facts, pseudonyms: Pseudonyms
-) -> "Dataset":
-    """Returns a new CT Image data set in the one form that ingestion writes.
-
-    int16 Hounsfield units with slope 1 and intercept 0, MONOCHROME2, Explicit VR Little Endian. Same slice
-    and key: same bytes.
-    """
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-
-    patient = pseudonyms.patient(identity)
-    dataset = Dataset()
-    dataset.ImageType = ["DERIVED", "PRIMARY", "AXIAL"]
-    dataset.SOPClassUID = CTImageStorage
-    dataset.SOPInstanceUID = pseudonyms.uid(identity.sop_uid)
-    dataset.StudyInstanceUID = pseudonyms.uid(identity.study_uid)
-    dataset.SeriesInstanceUID = pseudonyms.uid(identity.series_uid)
-    frame_of_reference = identity.frame_of_reference_uid or f"{identity.series_uid}#frame of reference"
-    dataset.FrameOfReferenceUID = pseudonyms.uid(frame_of_reference)
-    dataset.Modality = "CT"
-    dataset.PatientName = patient
-    dataset.PatientID = patient
-    # type 2 (PS3.3 A.3): must be there, may be empty
-    for keyword in (
-        "PatientBirthDate StudyDate StudyTime AccessionNumber ReferringPhysicianName StudyID SeriesNumber "
-        "PositionReferenceIndicator AcquisitionNumber"
-    ).split():
-        setattr(dataset, keyword, "" if keyword not in ("SeriesNumber", "AcquisitionNumber") else None)
-    dataset.InstanceNumber = facts.instance_number
-    dataset.PatientSex = facts.sex
-    if facts.age_years is not None:
-        dataset.PatientAge = _format_age(facts.age_years)
-    dataset.Manufacturer = facts.manufacturer
-    if facts.scanner_model:
-        dataset.ManufacturerModelName = facts.scanner_model
-    if facts.convolution_kernel:
-        dataset.ConvolutionKernel = facts.convolution_kernel
-    dataset.KVP = _decimal(facts.tube_voltage_kv)
-    dataset.SliceThickness = _decimal(facts.slice_thickness_mm)
-    if facts.row_spacing_mm and facts.column_spacing_mm:
-        dataset.PixelSpacing = [_decimal(facts.row_spacing_mm), _decimal(facts.column_spacing_mm)]
-    if facts.position_mm:
-        dataset.ImagePositionPatient = [_decimal(value) for value in facts.position_mm]
-    if facts.orientation:
-        dataset.ImageOrientationPatient = [_decimal(value) for value in facts.orientation]
-    if facts.slice_position_mm is not None:
-        dataset.SliceLocation = _decimal(facts.slice_position_mm)
-    if facts.window:
-        dataset.WindowCenter, dataset.WindowWidth = map(_decimal, facts.window)
-    dataset.LossyImageCompression = "01" if facts.lossy else "00"
-    _declare_deidentified(dataset)
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.Rows, dataset.Columns = hounsfield.shape
-    dataset.BitsAllocated = dataset.BitsStored = 16
-    dataset.HighBit = 15
-    dataset.PixelRepresentation = 1
-    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = "0", "1", "HU"
-    dataset.add_new("PixelData", "OW", hounsfield.astype("<i2").tobytes())
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return dataset
-
-
-def _declare_deidentified(dataset: "Dataset") -> None:
-    from pydicom.dataset import Dataset
-
-    dataset.PatientIdentityRemoved = "YES"
-    dataset.LongitudinalTemporalInformationModified = "REMOVED"
-    dataset.DeidentificationMethod = list(METHOD)
-    items = []
-    for value, meaning in CODES:
-        item = Dataset()
-        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
-        items.append(item)
-    dataset.DeidentificationMethodCodeSequence = items
-
-
-def _format_age(years: float) -> str:
-    if years >= 2:
-        return f"{int(years):03d}Y"
-    return f"{round(years * 12):03d}M" if years >= 0.25 else f"{round(years * 365.25):03d}D"
-
-
-def _decimal(value: float | None) -> str:
-    # DS has at most 16 characters (PS3.5 6.2)
-    return "" if value is None else f"{value:.9g}"

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from tumorflow.errors import SliceError
 from tumorflow.ingestion import deidentification, pixels
-from tumorflow.ingestion.deidentification import Facts, Identity
+from tumorflow.ingestion.deidentification import Facts
 from tumorflow.ingestion.header import malformed, quiet_reading, read_count, read_text, read_texts
+from tumorflow.ingestion.pseudonyms import Identity
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -26,12 +27,15 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 MAX_FILE_BYTES = 2**30
 SCREEN_WORDS = ("SCREEN", "CAPTURE", "DOSE", "REPORT", "PROTOCOL")
 
+# fmt: off
 IMAGE_TAGS = (
-    "SOPClassUID ImageType Modality ConversionType BurnedInAnnotation RecognizableVisualFeatures "
-    "SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns BitsAllocated BitsStored HighBit "
-    "PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit PlanarConfiguration RescaleIntercept "
-    "RescaleSlope RescaleType SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
-).split()
+    "SOPClassUID", "ImageType", "Modality", "ConversionType", "BurnedInAnnotation",
+    "RecognizableVisualFeatures", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames",
+    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "PixelPaddingValue", "PixelPaddingRangeLimit", "PlanarConfiguration", "RescaleIntercept",
+    "RescaleSlope", "RescaleType", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+)
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,8 @@ def check_is_ct(header: "Dataset") -> None:
             "Deface the series first.",
         )
     kind = [value.upper() for value in read_texts(header, "ImageType")]
-    if sop_class == SECONDARY_CAPTURE or sop_class.startswith(f"{SECONDARY_CAPTURE}.") or _is_screen(header, kind):
+    is_capture = sop_class == SECONDARY_CAPTURE or sop_class.startswith(f"{SECONDARY_CAPTURE}.")
+    if is_capture or _is_screen(header, kind):
         raise SliceError(
             "secondary_capture",
             "The image is a secondary capture or derived view: text may be burned into it.",
@@ -255,7 +260,7 @@ def _complete(dataset: "Dataset") -> None:
 
 
 def _is_lossy(dataset: "Dataset") -> bool:
-    from pydicom.uid import JPEG2000, HTJ2K, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+    from pydicom.uid import HTJ2K, JPEG2000, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
     lossy = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)
     return dataset.file_meta.TransferSyntaxUID in lossy

@@ -30,6 +30,7 @@ def malformed() -> tuple[type[Exception], ...]:
         MemoryError,
         OSError,
         RuntimeError,
+        SyntaxError,  # Pillow, on broken PNG chunks
         TypeError,
         ValueError,
     )
@@ -74,7 +75,7 @@ def read_text(dataset: "Dataset", keyword: str) -> str:
 
 
 def read_numbers(dataset: "Dataset", keyword: str, count: int, limit: float) -> tuple[float, ...] | None:
-    """Returns an element's `count` values, finite and at most `limit` in magnitude; None where they are not so."""
+    """Returns an element's `count` values, finite, at most `limit` in magnitude; else None."""
     try:
         values = tuple(float(text) for text in read_texts(dataset, keyword))
     except ValueError:
@@ -90,7 +91,7 @@ def read_number(dataset: "Dataset", keyword: str, low: float, high: float) -> fl
 
 
 def read_count(dataset: "Dataset", keyword: str, default: int) -> int:
-    """Returns an element's only value as an integer ≥ 0; `default` if it is missing, -1 if it is malformed."""
+    """Returns an element's only value as an integer ≥ 0; `default` if missing, -1 if malformed."""
     if not read_text(dataset, keyword):
         return default
     value = read_number(dataset, keyword, 0, 2**31)

@@ -2,12 +2,16 @@
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from tumorflow.errors import SliceError
 from tumorflow.ingestion.header import malformed
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MAX_CHANNEL_DIFFERENCE = 16
@@ -20,7 +24,7 @@ def read_grey(path: Path, max_pixels: int) -> npt.NDArray[np.uint8]:
     Raises:
         SliceError: no image, too large, truncated, several pages, deeper than 8 bits, or in colour.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -31,11 +35,11 @@ def read_grey(path: Path, max_pixels: int) -> npt.NDArray[np.uint8]:
                 return to_grey(np.asarray(_flatten(ImageOps.exif_transpose(image))))
         except Image.DecompressionBombError as error:
             raise _too_large() from error
-        except Image.UnidentifiedImageError as error:
+        except UnidentifiedImageError as error:
             raise SliceError(
                 "not_an_image", "The file is no PNG, JPEG, BMP or TIFF image.", "Remove or convert it."
             ) from error
-        except (*malformed(), SyntaxError) as error:  # Pillow raises SyntaxError on broken PNG chunks
+        except malformed() as error:
             raise SliceError(
                 "truncated_pixels", "The image is cut off or corrupt.", "Export or copy it again."
             ) from error
@@ -56,16 +60,16 @@ def _check_header(size: tuple[int, int], mode: str, pages: int, max_pixels: int)
 
 def _too_large() -> SliceError:
     return SliceError(
-        "too_large", "The image has more pixels than may be decoded.", "Raise ingest.max_pixels if it is genuine."
+        "too_large",
+        "The image has more pixels than may be decoded.",
+        "Raise ingest.max_pixels if it is genuine.",
     )
 
 
-def _flatten(image: "object") -> "object":
+def _flatten(image: "Image.Image") -> "Image.Image":
     """Returns a PIL image in mode L or RGB, transparent parts over black as air is."""
     from PIL import Image
 
-    if not isinstance(image, Image.Image):
-        raise TypeError("no image")
     if image.mode in ("L", "RGB"):
         return image
     if image.mode == "1":

@@ -53,7 +53,9 @@ def read_labels(path: Path, classes: Sequence[str], class_folders: Mapping[str, 
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise SourceError(f"The label file has at most {MAX_BYTES} bytes. Received: more. Check its path.")
+            raise SourceError(
+                f"The label file has at most {MAX_BYTES} bytes. Received: more. Check its path."
+            )
         text = path.read_bytes().decode("utf-8-sig")
         return parse_labels(text, classes, class_folders)
     except OSError as error:
@@ -81,8 +83,8 @@ def parse_labels(text: str, classes: Sequence[str], class_folders: Mapping[str, 
     keys = [name for name in KEYS if name in header]
     if "label" not in header or not keys or len(set(header)) < len(header):
         raise SourceError(
-            "The label file has a column 'label' and at least one of 'patient_id', 'path', 'series_uid', each "
-            f"once. Received: {len(header)} columns in the first row, with "
+            "The label file has a column 'label' and at least one of 'patient_id', 'path', 'series_uid', "
+            f"each once. Received: {len(header)} columns in the first row, with "
             f"{', '.join(name for name in ('label', *KEYS) if name in header) or 'none of these'}."
         )
     entries: dict[tuple[str, str], tuple[str, int]] = {}
@@ -99,8 +101,8 @@ def parse_labels(text: str, classes: Sequence[str], class_folders: Mapping[str, 
         label = find_class(row["label"], classes, class_folders)
         if not label:
             raise SourceError(
-                f"A label is one of {', '.join(classes)} (or of ingest.class_folders). Received: another value "
-                f"in row {number} of the label file. Correct it, or map it in ingest.class_folders."
+                f"A label is one of {', '.join(classes)} (or of ingest.class_folders). Received: another "
+                f"value in row {number} of the label file. Correct it, or map it in ingest.class_folders."
             )
         named = [(key, row[key]) for key in keys if row[key]]
         if not named:

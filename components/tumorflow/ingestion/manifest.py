@@ -12,16 +12,20 @@ if TYPE_CHECKING:
     import pyarrow
 
 # docs/artifacts.md says what each column means
-TEXT_COLUMNS = frozenset(
-    "slice_id path patient study series label intensity_unit manufacturer scanner_model convolution_kernel sex "
-    "content_hash".split()
-)
+# fmt: off
+TEXT_COLUMNS = frozenset({
+    "slice_id", "path", "patient", "study", "series", "label", "intensity_unit", "manufacturer",
+    "scanner_model", "convolution_kernel", "sex", "content_hash",
+})
+INTEGER_COLUMNS = frozenset({"rows", "columns"})
 COLUMNS = (
-    "slice_id path patient study series label intensity_unit rows columns row_spacing_mm column_spacing_mm "
-    "slice_thickness_mm slice_position_mm rescale_slope rescale_intercept manufacturer scanner_model "
-    "convolution_kernel tube_voltage_kv sex age_years intensity_min intensity_p01 intensity_mean intensity_p99 "
-    "intensity_max intensity_std content_hash"
-).split()
+    "slice_id", "path", "patient", "study", "series", "label", "intensity_unit", "rows", "columns",
+    "row_spacing_mm", "column_spacing_mm", "slice_thickness_mm", "slice_position_mm", "rescale_slope",
+    "rescale_intercept", "manufacturer", "scanner_model", "convolution_kernel", "tube_voltage_kv",
+    "sex", "age_years", "intensity_min", "intensity_p01", "intensity_mean", "intensity_p99",
+    "intensity_max", "intensity_std", "content_hash",
+)
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -67,18 +71,10 @@ def build_manifest(rows: Sequence[Row]) -> "pyarrow.Table":
     """
     import pyarrow
 
-    integers = {"rows", "columns"}
+    kinds = dict.fromkeys(TEXT_COLUMNS, pyarrow.string()) | dict.fromkeys(INTEGER_COLUMNS, pyarrow.int64())
     schema = pyarrow.schema(
         [
-            pyarrow.field(
-                name,
-                pyarrow.string()
-                if name in TEXT_COLUMNS
-                else pyarrow.int64()
-                if name in integers
-                else pyarrow.float64(),
-                nullable=name not in TEXT_COLUMNS | integers,
-            )
+            pyarrow.field(name, kinds.get(name, pyarrow.float64()), nullable=name not in kinds)
             for name in COLUMNS
         ]
     )

@@ -48,7 +48,7 @@ def decode_frame(dataset: "Dataset", frame: int, frames: int) -> npt.NDArray[np.
 
 
 def _decode(dataset: "Dataset", index: int | None) -> npt.NDArray[np.integer]:
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
@@ -64,10 +64,11 @@ def _decode(dataset: "Dataset", index: int | None) -> npt.NDArray[np.integer]:
     failure: Exception | None = None
     for plugin in plugins:
         try:
-            pixels, _ = decoder.as_array(dataset, index=index, raw=True, decoding_plugin=plugin)
+            decoded, _ = decoder.as_array(dataset, index=index, raw=True, decoding_plugin=plugin)
         except malformed() as error:
             failure = error
         else:
+            pixels: npt.NDArray[np.integer] = decoded
             return pixels
     raise SliceError("undecodable_pixels", "The pixels cannot be decoded.", EXPORT_AGAIN) from failure
 
@@ -104,7 +105,7 @@ def _check_codestream(dataset: "Dataset", frame: int, frames: int) -> None:
     try:
         stream = get_frame(dataset.PixelData, frame, number_of_frames=frames)
         announced = parse_codestream_size(stream)
-    except (*malformed(), struct.error) as error:
+    except malformed() as error:
         raise SliceError(
             "truncated_pixels", "A compressed frame is cut off or missing.", EXPORT_AGAIN
         ) from error
@@ -198,7 +199,7 @@ def _padding_value(dataset: "Dataset", keyword: str, dtype: np.dtype[np.integer]
         return None
     # US or SS: some writers take the wrong one of the two
     bits = 8 * dtype.itemsize
-    wrapped = int(value) % 2**bits
+    wrapped: int = int(value) % 2**bits
     return wrapped - 2**bits if dtype.kind == "i" and wrapped >= 2 ** (bits - 1) else wrapped
 
 
@@ -226,7 +227,12 @@ def check_pixel_module(dataset: "Dataset", frames: int, max_pixels: int) -> None
     allocated, stored = read_count(dataset, "BitsAllocated", 0), read_count(dataset, "BitsStored", 0)
     signed = read_count(dataset, "PixelRepresentation", 0)
     high_bit = read_count(dataset, "HighBit", stored - 1)
-    if allocated not in (8, 16) or not 1 <= stored <= allocated or signed not in (0, 1) or high_bit != stored - 1:
+    if (
+        allocated not in (8, 16)
+        or not 1 <= stored <= allocated
+        or signed not in (0, 1)
+        or high_bit != stored - 1
+    ):
         raise SliceError(
             "unsupported_pixels",
             f"Bits allocated, stored and high bit are {allocated}, {stored} and {high_bit}; CT has 8 or 16 "

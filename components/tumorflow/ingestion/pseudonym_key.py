@@ -10,6 +10,7 @@ import hmac
 import os
 import secrets
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 from tumorflow.errors import ParameterError, UnavailableError
@@ -82,8 +83,8 @@ def key_id(key: bytes) -> str:
 
 
 def _is_guessable(key: bytes) -> bool:
-    # 16 random bytes hold fewer than 10 different ones about once in 10^8 keys; a repeated word holds 8 or fewer.
-    steps = {(after - before) % 256 for before, after in zip(key, key[1:], strict=False)}
+    # Fewer than 10 different ones among 16 random bytes: once in 10^8 keys; a repeated word has 8.
+    steps = {(after - before) % 256 for before, after in pairwise(key)}
     return len(set(key)) < 10 or len(steps) == 1
 
 

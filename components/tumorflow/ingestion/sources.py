@@ -16,7 +16,9 @@ SIDECAR_SUFFIXES = frozenset(
     {".csv", ".tsv", ".xml", ".txt", ".json", ".md", ".rst", ".html", ".htm", ".pdf", ".yaml", ".yml"}
     | {".xls", ".xlsx", ".doc", ".docx", ".log", ".ini", ".inf", ".dvc", ".sha256", ".md5"}
 )
-SIDECAR_NAMES = frozenset({"readme", "license", "licence", "copying", "changelog", "thumbs.db", "desktop.ini"})
+SIDECAR_NAMES = frozenset(
+    {"readme", "license", "licence", "copying", "changelog", "thumbs.db", "desktop.ini"}
+)
 # Only these are repeated in the quarantine list: any other suffix may be part of a name (`DOE.JANE`).
 KNOWN_SUFFIXES = IMAGE_SUFFIXES | {".dcm", ".dicom", ".ima", ".dic", ".gz", ".zip", ".nii", ".nrrd", ".seg"}
 
@@ -119,9 +121,7 @@ def find_class(name: str, classes: Sequence[str], class_folders: Mapping[str, st
     return known.get(name.strip().casefold(), "")
 
 
-def label_by_folder(
-    relative: PurePosixPath, classes: Sequence[str], class_folders: Mapping[str, str]
-) -> str:
+def label_by_folder(relative: PurePosixPath, classes: Sequence[str], class_folders: Mapping[str, str]) -> str:
     """Returns the class named by the first folder on the path that names one; empty if none does."""
     labels = (find_class(folder, classes, class_folders) for folder in relative.parts[:-1])
     return next(filter(None, labels), "")

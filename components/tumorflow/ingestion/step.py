@@ -6,17 +6,17 @@ from tumorflow.errors import DataError, ParameterError, SourceError
 from tumorflow.files import write_json, write_text
 from tumorflow.ingestion import quarantine, sources
 from tumorflow.ingestion.collection import Collection
-from tumorflow.ingestion.deidentification import Pseudonyms
 from tumorflow.ingestion.labels import LabelFile, read_labels
 from tumorflow.ingestion.manifest import build_manifest
 from tumorflow.ingestion.pseudonym_key import key_id as fingerprint
 from tumorflow.ingestion.pseudonym_key import load_or_create_key
+from tumorflow.ingestion.pseudonyms import Pseudonyms
 from tumorflow.params import IngestParams
 from tumorflow.progress import track
 from tumorflow.tracker import Tracker
 
 
-def run(
+def run(  # noqa: PLR0913 (the signature of every step)
     params: IngestParams, *, source: str, data_hash: str, key_id: str, dataset: Path, tracker: Tracker
 ) -> str:
     """Returns an empty string after writing `dataset` from the files below `source`.
@@ -96,8 +96,8 @@ def _check_outcome(
     refused = len({row.position for row in refusals})
     if refused > params.max_quarantined_fraction * candidates:
         raise DataError(
-            f"At most {params.max_quarantined_fraction:.0%} of the files may be refused. Received: {refused} of "
-            f"{candidates} ({quarantine.describe_rules(refusals)}). Mend the source, or raise "
+            f"At most {params.max_quarantined_fraction:.0%} of the files may be refused. Received: {refused} "
+            f"of {candidates} ({quarantine.describe_rules(refusals)}). Mend the source, or raise "
             "ingest.max_quarantined_fraction."
         )
 
@@ -107,12 +107,12 @@ def _check_labels(
 ) -> None:
     if labels is not None and not used_rows:
         raise SourceError(
-            f"The label file speaks of slices in the source. Received: {len(labels.entries)} rows, of which none "
-            "fits. Compare its paths or patient IDs with the source."
+            f"The label file speaks of slices in the source. Received: {len(labels.entries)} rows, of which "
+            "none fits. Compare its paths or patient IDs with the source."
         )
     # DICOM without labels is kept, for validation to judge; images have nothing else to go by
     if labels is None and kind == "images" and not classes:
         raise SourceError(
-            "A source of images has one folder a class, or a label file. Received: no folder that names a class. "
+            "A source of images has one folder a class, or a label file. Received: no such folder. "
             "Map folder names in ingest.class_folders (the preset iqoth_nccd does so for IQ-OTH/NCCD)."
         )

@@ -1,7 +1,7 @@
-"""CBAM, the convolutional block attention module (Woo et al. 2018, arXiv 1807.06521), from plain Keras layers.
+"""CBAM, the convolutional block attention module (Woo et al. 2018, arXiv 1807.06521), from plain layers.
 
-Maps are (batch, height, width, channels), float32. No class is defined here, so that a saved model loads without
-this package.
+Maps are (batch, height, width, channels), float32. No class is defined here, so that a saved model
+loads without this package.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ def attend_channels(maps: Any) -> Any:
 def attend_places(maps: Any) -> Any:
     """Returns the maps times a weight in 0–1 for each place (equation 3).
 
-    The weight is the sigmoid of a 7×7 convolution over the mean and the maximum of the channels at each place.
+    The weight is the sigmoid of a 7×7 convolution over the channels' mean and maximum at each place.
     """
     from keras import layers, ops
 

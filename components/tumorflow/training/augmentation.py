@@ -1,4 +1,4 @@
-"""Augmentation: one random affine map a view, filled with air. Images are (height, width, 3), uint8, 0–255."""
+"""Augmentation: a random affine map a view, filled with air. Images are (height, width, 3), uint8."""
 
 from dataclasses import dataclass
 
@@ -75,3 +75,16 @@ def draw_affine(
     )
     matrix: npt.NDArray[np.float64] = back @ rotation @ sheared @ scale @ to_centre
     return matrix
+
+
+@dataclass(frozen=True)
+class Augmenter:
+    """Draws view after view of a slice from one seed, the slice's content and the view's number."""
+
+    ranges: Ranges
+    air: tuple[int, int, int]
+    seed: int
+
+    def __call__(self, image: Image, content: int, view: int) -> Image:
+        """Returns view number `view`, from 1, of the slice whose content has the number `content`."""
+        return augment(image, self.ranges, self.air, (self.seed, content, view))

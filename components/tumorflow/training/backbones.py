@@ -5,22 +5,33 @@ loads without this package.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tumorflow.errors import ParameterError, SourceError, UnavailableError
 from tumorflow.files import hash_file
 
 STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
-STAGES = (
-    # repeats, kernel, stride, expansion, channels: EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946, table 1)
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
+
+
+class Stage(NamedTuple):
+    """A run of inverted residual blocks; the first one has the stride."""
+
+    repeats: int
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+
+
+STAGES = (  # EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946, table 1)
+    Stage(1, kernel=3, stride=1, expansion=1, channels=16),
+    Stage(2, kernel=3, stride=2, expansion=6, channels=24),
+    Stage(2, kernel=5, stride=2, expansion=6, channels=40),
+    Stage(3, kernel=3, stride=2, expansion=6, channels=80),
+    Stage(3, kernel=5, stride=1, expansion=6, channels=112),
+    Stage(4, kernel=5, stride=2, expansion=6, channels=192),
+    Stage(1, kernel=3, stride=1, expansion=6, channels=320),
 )
 
 
@@ -60,7 +71,7 @@ def load_weights(model: Any, path: Path) -> dict[str, str]:
     except (OSError, ValueError, KeyError) as error:
         raise SourceError(
             f"Backbone weights are a Keras weights file (.weights.h5) that fits {model.name}. "
-            f"Received: {type(error).__name__} for {path}. Check train.weights; 'imagenet' and 'none' need no file."
+            f"Received: {type(error).__name__} for {path}. Check train.weights; 'imagenet' needs no file."
         ) from error
     return {"origin": path.name, "sha256": hash_file(path)}
 
@@ -88,8 +99,9 @@ def _build_b0(image_size_px: int, imagenet: bool) -> tuple[Any, dict[str, str]]:
     except (OSError, ValueError) as error:
         raise UnavailableError(
             "ImageNet weights of EfficientNetB0 are downloaded by Keras at run time. "
-            f"Received: {type(error).__name__} from the download. Run where the internet can be reached, or set "
-            "train.weights to the path of a weights file, or to 'none', or train.backbone to 'efficientnet_lite0'."
+            f"Received: {type(error).__name__} from the download. Run where the internet can be reached, "
+            "or set train.weights to the path of a weights file or to 'none', "
+            "or train.backbone to 'efficientnet_lite0'."
         ) from error
     return model, {"origin": "keras.applications imagenet", "sha256": ""} if imagenet else {}
 
@@ -105,41 +117,46 @@ def build_efficientnet_lite0(image_size_px: int) -> Any:
 
     images = keras.Input((image_size_px, image_size_px, 3), name="images")
     maps = layers.Rescaling(1 / 128, offset=-127 / 128, name="rescaling")(images)
-    maps = _convolve(maps, "stem", STEM_CHANNELS, kernel=3, stride=2)
-    for stage, (repeats, kernel, stride, expansion, channels) in enumerate(STAGES, start=1):
-        for repeat in range(repeats):
-            name = f"stage{stage}{'abcd'[repeat]}"
-            maps = _invert_residual(maps, name, kernel, stride if repeat == 0 else 1, expansion, channels)
-    maps = _convolve(maps, "top", HEAD_CHANNELS)
+    maps = layers.Conv2D(STEM_CHANNELS, 3, 2, "same", use_bias=False, name="stem")(maps)
+    maps = _clip(_normalise(maps, "stem"), "stem")
+    for number, stage in enumerate(STAGES, start=1):
+        for repeat, letter in zip(range(stage.repeats), "abcd", strict=False):
+            block = stage if repeat == 0 else stage._replace(stride=1)
+            maps = _invert_residual(maps, block, name=f"stage{number}{letter}")
+    maps = _clip(_mix(maps, HEAD_CHANNELS, "top"), "top")
     return keras.Model(images, maps, name="efficientnet_lite0")
 
 
-def _invert_residual(maps: Any, name: str, kernel: int, stride: int, expansion: int, channels: int) -> Any:
+def _invert_residual(maps: Any, block: Stage, name: str) -> Any:
     """Returns the maps after one inverted residual block (Sandler et al. 2018, arXiv 1801.04381)."""
     from keras import layers
 
     received = maps
-    if expansion > 1:
-        maps = _convolve(maps, f"{name}_expand", received.shape[-1] * expansion)
-    maps = layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=f"{name}_depthwise")(maps)
-    maps = _normalise(maps, f"{name}_depthwise")
-    maps = _convolve(maps, f"{name}_project", channels, activate=False)
-    if stride == 1 and received.shape[-1] == channels:
+    if block.expansion > 1:
+        expanded = f"{name}_expand"
+        maps = _clip(_mix(maps, received.shape[-1] * block.expansion, expanded), expanded)
+    depthwise = f"{name}_depthwise"
+    maps = layers.DepthwiseConv2D(block.kernel, block.stride, "same", use_bias=False, name=depthwise)(maps)
+    maps = _mix(_clip(_normalise(maps, depthwise), depthwise), block.channels, f"{name}_project")
+    if block.stride == 1 and received.shape[-1] == block.channels:
         maps = layers.Add(name=f"{name}_add")([received, maps])
     return maps
 
 
-def _convolve(
-    maps: Any, name: str, channels: int, kernel: int = 1, stride: int = 1, activate: bool = True
-) -> Any:
+def _mix(maps: Any, channels: int, name: str) -> Any:
+    """Returns normalised maps with another number of channels, each place on its own."""
     from keras import layers
 
-    maps = layers.Conv2D(channels, kernel, stride, "same", use_bias=False, name=name)(maps)
-    return _normalise(maps, name, activate)
+    return _normalise(layers.Conv2D(channels, 1, use_bias=False, name=name)(maps), name)
 
 
-def _normalise(maps: Any, name: str, activate: bool = True) -> Any:
+def _normalise(maps: Any, name: str) -> Any:
     from keras import layers
 
-    maps = layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=f"{name}_norm")(maps)
-    return layers.ReLU(6.0, name=f"{name}_relu6")(maps) if activate else maps
+    return layers.BatchNormalization(epsilon=1e-3, name=f"{name}_norm")(maps)
+
+
+def _clip(maps: Any, name: str) -> Any:
+    from keras import layers
+
+    return layers.ReLU(6.0, name=f"{name}_relu6")(maps)

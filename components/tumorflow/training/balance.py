@@ -9,7 +9,7 @@ Indices = npt.NDArray[np.int64]
 
 
 def balance_weights(labels: Indices, classes: int) -> npt.NDArray[np.float64]:
-    """Returns one weight a class, slices / (classes · slices of the class), so that each counts the same in sum.
+    """Returns one weight a class, slices / (classes · slices of the class): in sum, each counts the same.
 
     Source: King & Zeng 2001, "Logistic regression in rare events data".
 
@@ -21,7 +21,7 @@ def balance_weights(labels: Indices, classes: int) -> npt.NDArray[np.float64]:
 
 
 def oversample(labels: Indices, classes: int, generator: np.random.Generator) -> Indices:
-    """Returns positions that hold every slice once and repeat random ones until each class is as large as the largest.
+    """Returns every position once, and random ones again until each class is as large as the largest.
 
     Give it training slices only: repeats made before the split would leak.
 

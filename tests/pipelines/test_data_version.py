@@ -1,0 +1,46 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tumorflow.errors import SourceError
+from tumorflow_pipelines.data_version import committed_hash, hash_source
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "a.txt").write_text("a")
+    (folder / "inner" / "b.txt").write_text("b")
+    return folder
+
+
+def test_the_hash_is_the_one_that_dvc_writes(source):
+    dvc = str(Path(sys.executable).parent / "dvc")
+    subprocess.run([dvc, "init", "--no-scm", "-q"], check=True, capture_output=True)
+    subprocess.run([dvc, "add", "-q", "data"], check=True, capture_output=True)
+    promised = yaml.safe_load(Path("data.dvc").read_text())["outs"][0]["md5"]
+    assert promised == f"{hash_source(source)}.dir"
+    assert committed_hash(Path("data.dvc")) == hash_source(source)
+
+
+def test_the_hash_follows_content_and_names(source):
+    before = hash_source(source)
+    assert hash_source(source) == before
+    (source / "a.txt").rename(source / "c.txt")
+    renamed = hash_source(source)
+    (source / "c.txt").write_text("changed")
+    assert len({before, renamed, hash_source(source)}) == 3
+
+
+def test_a_missing_source_is_named(source):
+    with pytest.raises(SourceError, match="no folder"):
+        hash_source(source / "nothing")
+
+
+def test_no_promise_where_there_is_no_file(tmp_path):
+    assert committed_hash(tmp_path / "data.dvc") == ""
