@@ -123,9 +123,9 @@ def settle(probabilities: Floats) -> tuple[Floats, int]:
 
     A model that diverged answers NaN; such rows become uniform, so that it can be measured and rejected.
     """
-    broken = ~np.isfinite(probabilities).all(axis=1)
-    settled = np.where(broken[:, np.newaxis], 1 / probabilities.shape[1], probabilities)
-    return settled, int(broken.sum())
+    finite = np.isfinite(probabilities.sum(axis=1, keepdims=True))
+    settled = np.where(finite, probabilities, 1 / probabilities.shape[1])
+    return settled, int(len(finite) - finite.sum())
 
 
 def pool_patients(truth: Integers, probabilities: Floats, groups: Integers) -> tuple[Integers, Floats, int]:
