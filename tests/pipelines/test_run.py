@@ -1,0 +1,197 @@
+"""The compiled pipeline, run as its user runs it, on a tiny source of images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TUMORFLOW = str(Path(sys.executable).parent / "tumorflow")
+QUICK = (
+    "preprocess.image_size_px=32",
+    "train.weights=none",
+    "train.epochs=2",
+    "train.augmented_views=0",
+    "evaluate.bootstrap_resamples=100",
+    "evaluate.gradcam_slices=1",
+    "evaluate.min_macro_f1=0",
+    "evaluate.min_macro_auc=0",
+    "evaluate.min_class_recall=0",
+    "evaluate.max_calibration_error=1",
+    "evaluate.require_better_than_chance=false",
+    "evaluate.min_test_groups_per_class=1",
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A working folder with a source: three classes of 12 unlike pictures each."""
+    import cv2
+
+    place = tmp_path_factory.mktemp("place")
+    random = np.random.default_rng(5)
+    for brightness, label in ((40, "normal"), (110, "benign"), (180, "malignant")):
+        folder = place / "source" / label
+        folder.mkdir(parents=True)
+        for number in range(12):
+            coarse = random.integers(0, 70, (9, 9)).astype(np.uint8)
+            picture = cv2.resize(coarse, (96, 96), interpolation=cv2.INTER_CUBIC) + np.uint8(brightness)
+            cv2.imwrite(str(folder / f"{number}.png"), picture)
+    return place
+
+
+def command(*settings: str) -> list[str]:
+    overrides = [part for setting in (*QUICK, *settings) for part in ("--set", setting)]
+    return [TUMORFLOW, "run", "--source", "source", *overrides]
+
+
+def environment(place: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    return {**kept, "TUMORFLOW_PSEUDONYM_KEY": "3c7a9e51f08b42d6a1c4e7f39b85d260"}
+
+
+def run(place: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*settings), cwd=place, env=environment(place), capture_output=True, text=True, check=False
+    )
+
+
+def summary(place: Path) -> dict:
+    return json.loads((place / "runs" / "latest" / "summary.json").read_text())
+
+
+def cached(place: Path) -> dict[str, bool]:
+    return {step["name"]: step["cached"] for step in summary(place)["steps"]}
+
+
+@pytest.fixture(scope="module")
+def accepted(place):
+    """The outcome and the summary of a first run that passes the gate."""
+    done = run(place)
+    assert done.returncode == 0, done.stdout + done.stderr + (place / "runs/latest/pipeline.log").read_text()[-3000:]
+    return done, summary(place)
+
+
+def test_an_accepted_model_becomes_a_candidate(accepted):
+    done, told = accepted
+    assert told["decision"]["verdict"] == "accepted"
+    assert all(rule["passed"] for rule in told["decision"]["rules"])
+    assert told["model"]["version"] == "1"
+    assert told["model"]["aliases"] == ["candidate"]
+    assert "decision: accepted" in done.stdout
+    assert "not for clinical decisions" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_summary_keeps_its_contract(accepted, place):
+    _, told = accepted
+    assert {
+        "data_hash", "git_commit", "params_hash", "decision", "metrics", "groups", "slices", "model", "artifacts",
+        "steps", "peak_memory_mb",
+    } <= set(told)  # fmt: skip
+    assert sum(count for split in told["slices"].values() for count in split.values()) == 36
+    assert set(told["groups"]) == {"train", "validation", "test"}
+    assert {"value", "low", "high"} <= set(told["metrics"]["macro_f1"])
+    assert [step["name"] for step in told["steps"]] == [
+        "ingest", "validate", "preprocess", "train", "evaluate", "export",
+    ]  # fmt: skip
+    assert not any(step["cached"] for step in told["steps"])
+    for name, path in told["artifacts"].items():
+        assert Path(path).exists(), name
+    assert "model_float32" in told["artifacts"]
+    assert "model_dynamic" in told["artifacts"]
+
+
+def test_an_unchanged_run_does_no_step_again(accepted, place):
+    _, first = accepted
+    assert run(place).returncode == 0
+    assert all(cached(place).values())
+    again = summary(place)
+    for same in ("data_hash", "params_hash", "decision", "metrics", "model", "artifacts"):
+        assert again[same] == first[same]
+
+
+def test_a_training_parameter_runs_training_and_what_follows_and_a_floor_only_the_gate(accepted, place):
+    done = run(place, "train.epochs=1", "evaluate.min_macro_f1=1")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert cached(place) == {
+        "ingest": True, "validate": True, "preprocess": True, "train": False, "evaluate": False, "export": False,
+    }  # fmt: skip
+    told = summary(place)
+    assert told["decision"]["verdict"] == "rejected"
+    assert [rule["name"] for rule in told["decision"]["rules"] if not rule["passed"]] == ["min_macro_f1"]
+    assert told["model"]["version"] == "2"
+    assert told["model"]["aliases"] == []
+    assert "decision: rejected" in done.stdout
+
+
+def test_runs_are_tracked_with_one_parent_and_a_nested_run_a_step(accepted, place, monkeypatch):
+    from tumorflow.tracking import runs
+
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client = runs.connect()
+    found = client.search_runs([runs.experiment_id(client)], order_by=["attribute.start_time ASC"])
+    parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    first = parents[0]
+    assert first.info.status == "FINISHED"
+    assert first.data.tags["tumorflow.decision"] == "accepted"
+    nested = [run for run in found if run.data.tags.get("mlflow.parentRunId") == first.info.run_id]
+    assert [run.info.run_name for run in nested] == [
+        "ingest", "validate", "preprocess", "train", "evaluate", "export",
+    ]  # fmt: skip
+    train = next(run for run in nested if run.info.run_name == "train")
+    assert len(client.get_metric_history(train.info.run_id, "val_loss")) == 2
+    version = client.get_model_version_by_alias("tumorflow-ct", "candidate")
+    assert version.tags["tumorflow.decision"] == "accepted"
+    assert version.tags["tumorflow.data_hash"] == summary(place)["data_hash"]
+    evidence = {entry.path for entry in client.list_artifacts(version.run_id, "evidence/evaluation")}
+    assert "evidence/evaluation/report.html" in evidence
+
+
+def test_a_killed_run_leaves_nothing_half_written_and_the_next_one_gives_the_same(accepted, place):
+    _, first = accepted
+    victim = subprocess.Popen(
+        command("seed=8"),
+        cwd=place,
+        env=environment(place),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    for line in victim.stdout:
+        if line.startswith("train"):
+            break
+    time.sleep(3)  # somewhere inside training
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.wait()
+    assert summary(place)["status"] == "finished", "the former summary stands"
+    assert run(place).returncode == 0
+    assert all(cached(place).values())
+    assert summary(place)["metrics"] == first["metrics"]
+    assert not list((place / "runs").rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("prepare", "code", "message"),
+    [
+        (lambda place: None, 2, "Received: empty"),
+        (lambda place: (place / "normal").mkdir(), 2, "usable"),
+        (lambda place: (place / "a.dcm").write_text("no DICOM"), 2, "usable"),
+    ],
+)
+def test_a_source_without_a_usable_slice_ends_in_one_message(tmp_path, prepare, code, message):
+    source = tmp_path / "source"
+    source.mkdir()
+    prepare(source)
+    done = run(tmp_path)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert json.loads((tmp_path / "runs/latest/summary.json").read_text())["status"] == "failed"
