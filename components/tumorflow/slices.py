@@ -64,6 +64,12 @@ def _read_png(path: Path) -> npt.NDArray[np.uint8]:
 
 def _read_dicom(path: Path) -> npt.NDArray[np.int16]:
     import pydicom
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
-    dataset = pydicom.dcmread(path)
-    return to_hounsfield(dataset.pixel_array, float(dataset.RescaleSlope), float(dataset.RescaleIntercept))
+    try:
+        dataset = pydicom.dcmread(path)
+        return to_hounsfield(
+            dataset.pixel_array, float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
+        )
+    except (BytesLengthException, InvalidDicomError, LookupError, TypeError, EOFError) as error:
+        raise ValueError("no CT image") from error

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 @cache
 def malformed() -> tuple[type[Exception], ...]:
     """Returns what parsers and decoders raise on malformed input; all of it means: refuse this file."""
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
     return (
+        BytesLengthException,
         InvalidDicomError,
         struct.error,
         zlib.error,

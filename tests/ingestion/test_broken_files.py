@@ -1,0 +1,118 @@
+"""Files that are broken, hostile or not what they claim."""
+
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tumorflow.errors import SliceError
+from tumorflow.ingestion import dicom
+from tumorflow.ingestion.pixels import parse_codestream_size
+
+MUTATIONS = 200
+
+
+def test_mutated_bytes_end_as_slice_or_refusal_and_never_leak(tmp_path, ct, ingest, capfd):
+    whole = ct.encode()
+    random = np.random.default_rng(5)
+    source = tmp_path / "in"
+    source.mkdir()
+    for number in range(MUTATIONS):
+        content = bytearray(whole)
+        for _ in range(random.integers(1, 6)):
+            content[random.integers(0, len(whole) - 384)] = random.integers(0, 256)
+        if number % 4 == 0:
+            del content[random.integers(100, len(content)) :]
+        (source / f"{number:03d}").write_bytes(content)
+    (source / "whole").write_bytes(ct.encode(number=2))
+    result = ingest(source)
+    assert len(result.rows) + len(result.refused) == MUTATIONS + 1
+    assert result.rows
+    written = b"".join(p.name.encode() + p.read_bytes() for p in result.folder.rglob("*") if p.is_file())
+    output = capfd.readouterr()
+    assert output.err == ""
+    assert [word for word in ct.identifiers if word in written + output.out.encode()] == []
+
+
+def test_odd_entries_of_a_folder(tmp_path, ct, ingest):
+    source = tmp_path / "in"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep" / "loop").symlink_to(source)
+    (source / "deep" / "gone").symlink_to(source / "nowhere")
+    (source / "empty.dcm").touch()
+    os.mkfifo(source / "pipe")
+    (source / "good").write_bytes(ct.encode())
+    (source / "DICOMDIR").write_bytes(b"x")
+    (source / os.fsdecode(b"\xff\xfe.dcm")).write_bytes(b"not DICOM")
+    result = ingest(source)
+    assert len(result.rows) == 1
+    assert sorted(line["rule"] for line in result.refused) == [
+        "empty_file",
+        "not_a_file",
+        "not_dicom",
+        "unreadable",
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_refused(tmp_path, ct, ingest):
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(ct.encode(number=ord(name)))
+    (tmp_path / "b").chmod(0)
+    assert [line["rule"] for line in ingest(tmp_path).refused] == ["unreadable"]
+
+
+def test_a_file_without_preamble_is_read_if_it_begins_as_a_data_set(tmp_path, ct, ingest):
+    source = tmp_path / "in"
+    source.mkdir()
+    whole = ct.encode()
+    (source / "no preamble").write_bytes(whole[132:])
+    dataset_begins = whole.index(b"\x08\x00\x08\x00CS")
+    (source / "no meta").write_bytes(ct.encode(number=2)[dataset_begins:])
+    (source / "text").write_text("hello there, this is a letter")
+    result = ingest(source)
+    assert len(result.rows) == 2
+    assert [line["rule"] for line in result.refused] == ["not_dicom"]
+
+
+def test_a_deflated_bomb_is_refused_before_it_is_inflated(tmp_path, ct, monkeypatch):
+    monkeypatch.setattr(dicom, "MAX_FILE_BYTES", 2**20)
+    dataset = ct.build()
+    whole = ct.encode()
+    begin = whole.index(b"\x08\x00\x08\x00CS")
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    bomb = deflater.compress(whole[begin:] + bytes(2**24)) + deflater.flush()
+    dataset.file_meta.TransferSyntaxUID = dicom.DEFLATED
+    path = tmp_path / "bomb"
+    dataset.save_as(path, enforce_file_format=True)
+    head = path.read_bytes()
+    path.write_bytes(head[: 144 + int.from_bytes(head[140:144], "little")] + bomb)
+    with pytest.raises(SliceError, match="inflates") as error:
+        dicom.CTFile(path, path.stat().st_size, max_pixels=2**24)
+    assert error.value.rule == "too_large"
+
+
+def test_sizes_that_codestreams_announce():
+    jpeg = b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc3\x00\x0b\x10\x02\x00\x01\x00\x01\x01\x11\x00"
+    assert parse_codestream_size(jpeg) == (512, 256, 1)
+    sizes = b"".join(value.to_bytes(4, "big") for value in (300, 200, 100, 50, 1, 1, 0, 0))
+    j2k = b"\xff\x4f\xff\x51\x00\x29\x00\x00" + sizes + b"\x00\x03"
+    assert parse_codestream_size(j2k) == (150, 200, 3)
+    assert parse_codestream_size(b"\xff\xd8\xff\xda\x00\x02") is None
+    assert parse_codestream_size(b"anything") is None
+
+
+def test_an_unreadable_header_value_is_unknown_and_no_error(tmp_path, ct, ingest):
+    (tmp_path / "a").write_bytes(ct.encode().replace(b"2.5 ", b"2x5 ").replace(b"074Y", b"old!"))
+    (row,) = ingest(tmp_path).rows
+    assert row["slice_thickness_mm"] is None
+    assert row["age_years"] == 74  # from birth date and study date
+
+
+def test_hidden_folders_are_left_out(tmp_path: Path, ct, ingest):
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "a").write_bytes(ct.encode())
+    (tmp_path / "b").write_bytes(ct.encode(number=2))
+    assert ingest(tmp_path).summary["files"] == 1
