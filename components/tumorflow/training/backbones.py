@@ -4,11 +4,12 @@ Each holds its own scaling of the input and is a functional model of plain Keras
 loads without this package.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tumorflow.errors import ParameterError, SourceError, UnavailableError
-from tumorflow.files import hash_file
+from tumorflow.training import checkpoint
 
 STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
@@ -36,7 +37,9 @@ STAGES = (  # EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946, table 1)
 
 
 def build_backbone(name: str, weights: str, image_size_px: int) -> tuple[Any, dict[str, str]]:
-    """Returns a backbone as a Keras model, and where its weights are from: `{"origin", "sha256"}`.
+    """Returns a backbone as a Keras model, and whence its weights are: `origin`, and their `sha256`.
+
+    The SHA-256 is that of the arrays, so that the same weights out of two kinds of file have the same one.
 
     Args:
         name: `efficientnet_lite0` or `efficientnet_b0`.
@@ -44,24 +47,29 @@ def build_backbone(name: str, weights: str, image_size_px: int) -> tuple[Any, di
         image_size_px: height and width of the square input, at least 32.
 
     Raises:
+        ParameterError: there is no such backbone.
         SourceError: the weights file is missing or does not fit the backbone.
         UnavailableError: the ImageNet weights cannot be had here.
     """
-    builders = {"efficientnet_lite0": _build_lite0, "efficientnet_b0": _build_b0}
-    if name not in builders:
-        raise ParameterError(f"A backbone is one of {', '.join(builders)}. Received: '{name}'.")
-    if weights == "imagenet":
-        model, origin = builders[name](image_size_px, imagenet=True)
+    if name == "efficientnet_lite0":
+        model = build_efficientnet_lite0(image_size_px)
+    elif name == "efficientnet_b0":
+        model = build_efficientnet_b0(image_size_px, imagenet=weights == "imagenet")
     else:
-        model, _ = builders[name](image_size_px, imagenet=False)
-        origin = (
-            {"origin": "random", "sha256": ""} if weights == "none" else load_weights(model, Path(weights))
-        )
-    return model, origin
+        raise ParameterError(f"A backbone is efficientnet_lite0 or efficientnet_b0. Received: '{name}'.")
+    if weights == "none":
+        origin = "random"
+    elif weights != "imagenet":
+        origin = load_weights(model, Path(weights))
+    elif name == "efficientnet_lite0":
+        origin = load_lite0_checkpoint(model)
+    else:
+        origin = "keras.applications"
+    return model, {"origin": origin, "sha256": hash_weights(model)}
 
 
-def load_weights(model: Any, path: Path) -> dict[str, str]:
-    """Loads a Keras weights file into `model` and returns `{"origin", "sha256"}` of the file.
+def load_weights(model: Any, path: Path) -> str:
+    """Loads a Keras weights file into `model` and returns the file's name.
 
     Raises:
         SourceError: the file is missing or does not fit the model.
@@ -73,37 +81,52 @@ def load_weights(model: Any, path: Path) -> dict[str, str]:
             f"Backbone weights are a Keras weights file (.weights.h5) that fits {model.name}. "
             f"Received: {type(error).__name__} for {path}. Check train.weights; 'imagenet' needs no file."
         ) from error
-    return {"origin": path.name, "sha256": hash_file(path)}
+    return path.name
 
 
-def _build_lite0(image_size_px: int, imagenet: bool) -> tuple[Any, dict[str, str]]:
-    from tumorflow.training import checkpoint
+def load_lite0_checkpoint(model: Any) -> str:
+    """Loads ImageNet weights into an EfficientNet-Lite0 and returns the package that ships them.
 
-    model = build_efficientnet_lite0(image_size_px)
-    if not imagenet:
-        return model, {}
-    path = checkpoint.find_lite0_checkpoint()
-    tensors = checkpoint.read_checkpoint(path, sha256=checkpoint.LITE0_SHA256)
+    Raises:
+        SourceError: the package's file is not the one that is known.
+        UnavailableError: the package is not installed.
+    """
+    tensors = checkpoint.read_checkpoint(checkpoint.find_lite0_checkpoint(), checkpoint.LITE0_SHA256)
     model.set_weights(checkpoint.order_lite0_weights(tensors))
-    return model, {"origin": checkpoint.LITE0_ORIGIN, "sha256": checkpoint.LITE0_SHA256}
+    return checkpoint.LITE0_ORIGIN
 
 
-def _build_b0(image_size_px: int, imagenet: bool) -> tuple[Any, dict[str, str]]:
+def hash_weights(model: Any) -> str:
+    """Returns the SHA-256 of all weights of a model, in their order, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for array in model.get_weights():
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def build_efficientnet_b0(image_size_px: int, imagenet: bool) -> Any:
+    """Returns EfficientNetB0 without its top from keras.applications, which scales 0–255 inside.
+
+    Raises:
+        UnavailableError: `imagenet` is asked for, and its weights cannot be downloaded.
+    """
     import keras
 
     shape = (image_size_px, image_size_px, 3)
     try:
-        model = keras.applications.EfficientNetB0(
+        return keras.applications.EfficientNetB0(
             include_top=False, weights="imagenet" if imagenet else None, input_shape=shape
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:
+        # keras.utils.get_file raises a bare Exception where the download fails
+        if type(error) is not Exception and not isinstance(error, (OSError, ValueError)):
+            raise
         raise UnavailableError(
             "ImageNet weights of EfficientNetB0 are downloaded by Keras at run time. "
-            f"Received: {type(error).__name__} from the download. Run where the internet can be reached, "
+            f"Received: no file, {error}. Run where the internet can be reached, "
             "or set train.weights to the path of a weights file or to 'none', "
-            "or train.backbone to 'efficientnet_lite0'."
+            "or train.backbone to 'efficientnet_lite0', whose weights are installed."
         ) from error
-    return model, {"origin": "keras.applications imagenet", "sha256": ""} if imagenet else {}
 
 
 def build_efficientnet_lite0(image_size_px: int) -> Any:
