@@ -74,18 +74,18 @@ def explain(model: "keras.Model", images: npt.NDArray[np.uint8]) -> npt.NDArray[
     feature_map, last = find_feature_map(model), model.layers[-1]
     if feature_map is None or not isinstance(last, keras.layers.Dense) or len(images) == 0:
         return None
-    both = keras.Model(model.inputs, [feature_map, last.input])
-    heats = []
-    for image in images:
-        batch = tf.convert_to_tensor(image[np.newaxis], dtype=tf.float32)
-        with tf.GradientTape() as tape:
-            tape.watch(batch)  # else nothing is recorded where the backbone is frozen
-            maps, hidden = both(batch, training=False)
-            scores = tf.linalg.matmul(hidden, last.kernel) + last.bias
-            score = tf.reduce_max(scores, axis=1)
-        gradients = tape.gradient(score, maps)
-        heats.append(weigh(np.asarray(maps[0]), np.asarray(gradients[0]), image.shape[0], image.shape[1]))
-    return np.stack(heats)
+    maps = tf.convert_to_tensor(
+        keras.Model(model.inputs, feature_map).predict_on_batch(images.astype(np.float32))
+    )
+    head = keras.Model(feature_map, last.input)
+    with tf.GradientTape() as tape:
+        tape.watch(maps)
+        scores = tf.linalg.matmul(head(maps, training=False), last.kernel) + last.bias
+        # slices do not influence each other, so that one sum gives the gradient of each
+        predicted = tf.reduce_sum(tf.reduce_max(scores, axis=1))
+    gradients = np.asarray(tape.gradient(predicted, maps))
+    height, width = images.shape[1:3]
+    return np.stack([weigh(*pair, height, width) for pair in zip(np.asarray(maps), gradients, strict=True)])
 
 
 def weigh(

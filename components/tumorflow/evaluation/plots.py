@@ -95,7 +95,7 @@ def draw_heat(image: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32]) -> by
     for axes in (left, right):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
         axes.set_axis_off()
-    right.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.55 * heat)
+    right.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.65 * heat)
     return to_png(figure)
 
 

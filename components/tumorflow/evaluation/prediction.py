@@ -107,7 +107,7 @@ def predict(model: Any, tensors: Path, table: "pd.DataFrame", classes: int) -> F
     batches = list(by_shard(table))
     for rows in track(batches, len(batches), "predict", "batches"):
         batch = read_slices(tensors, table.iloc[rows]).astype(np.float32)
-        probabilities[rows] = np.asarray(model(batch, training=False), dtype=np.float64)
+        probabilities[rows] = np.asarray(model.predict_on_batch(batch), dtype=np.float64)
     return probabilities
 
 

@@ -74,7 +74,6 @@ def run(  # noqa: PLR0913 - a step takes its inputs, its output and the tracker
     rules = gate.judge(evidence, params)
     decision = gate.decide(rules)
 
-    everything = measured | {f"patient_{name}": item for name, item in by_patient.items()}
     confusion = metrics.confusion_matrices(
         test.truth, probabilities.argmax(axis=1), np.ones((1, len(test.truth))), len(params.classes)
     )[0].astype(np.int64)
@@ -85,18 +84,6 @@ def run(  # noqa: PLR0913 - a step takes its inputs, its output and the tracker
         pictures["history"] = plots.draw_history(history, training.get("best_epoch"))
     explanations = explain(network, tensors, test, probabilities, params)
 
-    write_json(evaluation / "decision.json", gate.to_json(rules))
-    write_json(evaluation / "metrics.json", {**bootstrap.to_json(everything), "about": about})
-    predictions = tables.predictions_parquet(test, probabilities, params.classes)
-    write_bytes(evaluation / "predictions.parquet", predictions)
-    write_text(evaluation / "populations.csv", tables.populations_csv(compared))
-    (evaluation / "plots").mkdir()
-    for name, rows in tables.plot_tables(test, probabilities, params).items():
-        write_text(evaluation / "plots" / f"{name}.csv", rows)
-    for name, picture in pictures.items():
-        write_bytes(evaluation / "plots" / f"{name}.png", picture)
-    for number, item in enumerate(explanations):
-        write_bytes(evaluation / "plots" / f"gradcam-{number:02}.png", item.picture)
     findings = report.Findings(
         decision=decision,
         rules=rules,
@@ -113,9 +100,9 @@ def run(  # noqa: PLR0913 - a step takes its inputs, its output and the tracker
         warnings=read_json(validation / "report.json")["warnings"],
         lineage=read_lineage(tensors, model, validation),
     )
-    write_text(evaluation / "report.html", report.render(findings))
+    write_results(evaluation, findings, test, probabilities, params)
 
-    tracker.log_metrics(tables.flatten(everything))
+    tracker.log_metrics(tables.flatten(name_all(findings)))
     tracker.log_params({"decision": decision})
     tracker.log_folder(evaluation, "evaluation")
     return decision
@@ -194,6 +181,37 @@ def explain(
         )
         for at, image, heat in zip(chosen, images, heats, strict=True)
     ]
+
+
+def name_all(findings: report.Findings) -> dict[str, Estimate]:
+    """Returns the metrics of slices, and those of patients by names with `patient_` before them."""
+    by_patient = {f"patient_{name}": item for name, item in findings.patient_metrics.items()}
+    return {**findings.metrics, **by_patient}
+
+
+def write_results(
+    evaluation: Path,
+    findings: report.Findings,
+    test: "TestSplit",
+    probabilities: "Floats",
+    params: EvaluateParams,
+) -> None:
+    """Writes the whole `evaluation` artifact."""
+    metrics_by_name = bootstrap.to_json(name_all(findings))
+    write_json(evaluation / "decision.json", gate.to_json(findings.rules))
+    write_json(evaluation / "metrics.json", {**metrics_by_name, "about": findings.about})
+    predictions = tables.predictions_parquet(test, probabilities, params.classes)
+    write_bytes(evaluation / "predictions.parquet", predictions)
+    write_text(evaluation / "populations.csv", tables.populations_csv(findings.populations))
+    write_text(evaluation / "report.html", report.render(findings))
+    folder = evaluation / "plots"
+    folder.mkdir()
+    for name, rows in tables.plot_tables(test, probabilities, params).items():
+        write_text(folder / f"{name}.csv", rows)
+    for name, picture in findings.pictures.items():
+        write_bytes(folder / f"{name}.png", picture)
+    for number, item in enumerate(findings.explanations):
+        write_bytes(folder / f"gradcam-{number:02}.png", item.picture)
 
 
 def read_history(path: Path) -> dict[str, "Floats"]:
