@@ -1,11 +1,14 @@
 """Files that are broken, hostile or not what they claim."""
 
+import io
 import os
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from tumorflow.errors import SliceError
 from tumorflow.ingestion import dicom
@@ -14,15 +17,23 @@ from tumorflow.ingestion.pixels import parse_codestream_size
 MUTATIONS = 200
 
 
-def test_mutated_bytes_end_as_slice_or_refusal_and_never_leak(tmp_path, ct, ingest, capfd):
-    whole = ct.encode()
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless])
+def test_mutated_bytes_end_as_slice_or_refusal_and_never_leak(tmp_path, ct, ingest, capfd, syntax):
+    dataset = ct.build(np.arange(64 * 64, dtype=np.int16).reshape(64, 64))
+    if syntax.is_encapsulated:
+        dataset.compress(syntax, generate_instance_uid=False)
+    encoded = io.BytesIO()
+    dataset.save_as(encoded, enforce_file_format=True)
+    whole = encoded.getvalue()
+    header = whole.index(b"\xe0\x7f\x10\x00")
     random = np.random.default_rng(5)
     source = tmp_path / "in"
     source.mkdir()
     for number in range(MUTATIONS):
         content = bytearray(whole)
-        for _ in range(random.integers(1, 6)):
-            content[random.integers(0, len(whole) - 384)] = random.integers(0, 256)
+        changed = range(header) if number % 2 else range(header, len(whole))
+        for place in random.choice(changed, random.integers(1, 6)):
+            content[place] = random.integers(0, 256)
         if number % 4 == 0:
             del content[random.integers(100, len(content)) :]
         (source / f"{number:03d}").write_bytes(content)
@@ -102,6 +113,19 @@ def test_sizes_that_codestreams_announce():
     assert parse_codestream_size(j2k) == (150, 200, 3)
     assert parse_codestream_size(b"\xff\xd8\xff\xda\x00\x02") is None
     assert parse_codestream_size(b"anything") is None
+
+
+def test_a_cut_off_codestream_is_refused(tmp_path, ct, ingest):
+    for number in (1, 2):
+        dataset = ct.build(np.arange(64 * 64, dtype=np.int16).reshape(64, 64), number=number)
+        dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
+        if number == 2:
+            stream = generate_frames(dataset.PixelData, number_of_frames=1)
+            dataset.PixelData = encapsulate([next(stream)[:-40]])
+        dataset.save_as(tmp_path / f"{number}", enforce_file_format=True)
+    result = ingest(tmp_path)
+    assert len(result.rows) == 1
+    assert [line["rule"] for line in result.refused] == ["truncated_pixels"]
 
 
 def test_an_unreadable_header_value_is_unknown_and_no_error(tmp_path, ct, ingest):

@@ -123,8 +123,8 @@ def begins_as_dataset(head: bytes, size: int) -> bool:
     if len(head) < 8 or head[:2] not in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08"):
         return False
     explicit = head[4:6].isalpha() and head[4:6].isupper()
-    order = "little" if head[0] else "big"
-    return explicit or int.from_bytes(head[4:8], "little" if order == "little" else "big") < min(size, 4096)
+    length = int.from_bytes(head[4:8], "little") if head[0] else int.from_bytes(head[4:8], "big")
+    return explicit or length < min(size, 4096)
 
 
 def _check_inflated_size(path: Path, limit: int) -> None:

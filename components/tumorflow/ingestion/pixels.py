@@ -1,6 +1,11 @@
 """Pixel Data to Hounsfield units, one frame at a time, with every size checked before a decoder sees it."""
 
+import os
 import struct
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +19,8 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 AIR_HU = -1024
-# Pure Python and Pillow before GDCM, whose native code has crashed on broken streams.
-DECODERS = ("pylibjpeg", "pillow", "pydicom", "gdcm")
+# In this order; RLE by pydicom's own Python alone, as pylibjpeg's panics on broken segments.
+DECODERS = ("pylibjpeg", "pillow", "gdcm")
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 EXPORT_AGAIN = "Export it again from the archive, uncompressed if possible."
 
@@ -49,6 +54,7 @@ def decode_frame(dataset: "Dataset", frame: int, frames: int) -> npt.NDArray[np.
 
 def _decode(dataset: "Dataset", index: int | None) -> npt.NDArray[np.integer]:
     from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import RLELossless
 
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
@@ -59,18 +65,42 @@ def _decode(dataset: "Dataset", index: int | None) -> npt.NDArray[np.integer]:
             f"No decoder is known for transfer syntax {_name(str(syntax))}.",
             "Convert it to Explicit VR Little Endian.",
         ) from error
-    available = decoder.available_plugins
-    plugins = [name for name in DECODERS if name in available] if syntax.is_encapsulated else [""]
+    if syntax == RLELossless:
+        plugins = ["pydicom"]
+    elif syntax.is_encapsulated:
+        plugins = [name for name in DECODERS if name in decoder.available_plugins]
+    else:
+        plugins = [""]
     failure: Exception | None = None
     for plugin in plugins:
         try:
-            decoded, _ = decoder.as_array(dataset, index=index, raw=True, decoding_plugin=plugin)
+            with _native_messages() as messages:
+                decoded, _ = decoder.as_array(dataset, index=index, raw=True, decoding_plugin=plugin)
         except malformed() as error:
             failure = error
         else:
+            if b"Corrupt JPEG" in b"".join(messages):
+                break  # the library fills what it cannot decode, and only mentions it
             pixels: npt.NDArray[np.integer] = decoded
             return pixels
     raise SliceError("undecodable_pixels", "The pixels cannot be decoded.", EXPORT_AGAIN) from failure
+
+
+@contextmanager
+def _native_messages() -> Iterator[list[bytes]]:
+    """Yields a list that, after the block, holds what native code wrote to the standard error meanwhile."""
+    messages: list[bytes] = []
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield messages
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            messages.append(file.read())
 
 
 def _name(syntax: str) -> str:
@@ -105,12 +135,15 @@ def _check_codestream(dataset: "Dataset", frame: int, frames: int) -> None:
     try:
         stream = get_frame(dataset.PixelData, frame, number_of_frames=frames)
         announced = parse_codestream_size(stream)
+        ended = b"\xff\xd9" in stream.rstrip(b"\0")[-4:]  # a byte of padding may follow
     except malformed() as error:
         raise SliceError(
             "truncated_pixels", "A compressed frame is cut off or missing.", EXPORT_AGAIN
         ) from error
     if announced is None:
         raise SliceError("undecodable_pixels", "A compressed frame has no frame header.", EXPORT_AGAIN)
+    if not ended:
+        raise SliceError("truncated_pixels", "A compressed frame has no end marker.", EXPORT_AGAIN)
     rows, columns, components = announced
     if (rows, columns) != (int(dataset.Rows), int(dataset.Columns)) or components != 1:
         raise SliceError(
