@@ -2,7 +2,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tumorflow.evaluation import bootstrap
@@ -57,6 +57,7 @@ def test_the_same_seed_gives_the_same_interval():
     assert first["accuracy"] != other["accuracy"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 1000))
 def test_every_resample_keeps_the_groups_a_stratum(strata, seed):
     strata = np.array(strata)

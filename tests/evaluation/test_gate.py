@@ -1,6 +1,6 @@
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tumorflow.evaluation import gate
@@ -94,6 +94,7 @@ def test_the_rule_on_chance_can_be_left_out():
 values = st.one_of(st.floats(0, 1), st.just(float("nan")))
 
 
+@settings(deadline=None)
 @given(
     found=st.fixed_dictionaries(dict.fromkeys(NAMES, values)),
     groups=st.integers(0, 10),

@@ -2,7 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tumorflow.evaluation import metrics
@@ -108,6 +108,7 @@ def answers(draw):
     return truth, raw / raw.sum(axis=1, keepdims=True), generator.integers(1, 4, (1, size)).astype(float)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(answers())
 def test_agrees_with_scikit_learn(drawn):
     from sklearn import metrics as reference
@@ -141,6 +142,7 @@ def test_agrees_with_scikit_learn(drawn):
     )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(answers())
 def test_a_weight_of_two_counts_a_slice_twice(drawn):
     truth, probabilities, weights = drawn
@@ -151,6 +153,7 @@ def test_a_weight_of_two_counts_a_slice_twice(drawn):
         np.testing.assert_allclose(value, repeated[name], err_msg=name)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(answers())
 def test_every_metric_is_in_its_range(drawn):
     for name, value in measure(*drawn).items():

@@ -126,7 +126,6 @@ def describe(test: "TestSplit", preprocessing: Mapping[str, Any], params: Evalua
         "bootstrap_unit": "patient"
         if preprocessing["groups_from"] == "patient"
         else "group of near-duplicates",
-        "bootstrap": "percentile intervals; whole groups, drawn within each set of labels that a group holds",
         "seed": params.seed,
         "calibration_bins": params.calibration_bins,
         "min_population_groups": params.min_population_groups,
