@@ -54,7 +54,16 @@ def test_help_imports_nothing_heavy():
         [sys.executable, "-X", "importtime", TUMORFLOW, "--help"], capture_output=True, text=True, check=True
     )
     modules = {line.rpartition("|")[2].strip() for line in loaded.stderr.splitlines()}
-    assert not modules & {"tensorflow", "keras", "mlflow", "great_expectations", "pandas", "kfp", "cv2", "sklearn"}
+    assert not modules & {
+        "tensorflow",
+        "keras",
+        "mlflow",
+        "great_expectations",
+        "pandas",
+        "kfp",
+        "cv2",
+        "sklearn",
+    }
 
 
 def test_a_pipeline_may_not_crown_a_champion(tmp_path, capsys, monkeypatch):

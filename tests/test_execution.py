@@ -25,7 +25,9 @@ def stage(monkeypatch, tmp_path):
         dataset = tmp_path / "dataset"
         if not dataset.exists():
             dataset.mkdir()
-            (dataset / "record.json").write_text('{"lineage": {"data_hash": "d", "ingest": {"params_hash": "p"}}}')
+            (dataset / "record.json").write_text(
+                '{"lineage": {"data_hash": "d", "ingest": {"params_hash": "p"}}}'
+            )
         given = {
             "params": Parameters().section(name).model_dump_json(),
             "inputs": {"dataset": str(dataset)},

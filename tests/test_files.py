@@ -27,9 +27,14 @@ def test_a_failing_block_leaves_the_former_folder_and_nothing_beside_it(tmp_path
     target = tmp_path / "artifact"
     target.mkdir()
     (target / "old.txt").write_text("old")
-    with pytest.raises(error), files.written_folder(target) as aside:
-        (aside / "half.txt").write_text("half")
-        raise error
+
+    def fail():
+        with files.written_folder(target) as aside:
+            (aside / "half.txt").write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert entries(target) == ["old.txt"]
     assert entries(tmp_path) == ["artifact"]
 

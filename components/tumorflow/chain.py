@@ -26,6 +26,7 @@ class Step:
 
     @property
     def module(self) -> str:
+        """The step's module."""
         return f"tumorflow.{self.room}.step"
 
 

@@ -47,7 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
         module = plugin.load()
         _add_command(commands, plugin.name, module.SUMMARY, module.EXAMPLE, module)
     sample = importlib.import_module(SAMPLE)
-    command = _subparser(commands, "sample", "write the synthetic sample cohort", "tumorflow sample --output data")
+    command = _subparser(
+        commands, "sample", "write the synthetic sample cohort", "tumorflow sample --output data"
+    )
     sample.add_arguments(command)
     add_parameter_options(command)
     command.set_defaults(command=lambda given: sample.run(given, parameters_of(given).sample))
@@ -80,21 +82,24 @@ def _add_command(
     command.set_defaults(command=module.run)  # type: ignore[attr-defined]  # as above
 
 
-def _add_step(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", step: Step
-) -> None:
+def _add_step(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", step: Step) -> None:
     command = _subparser(commands, step.name, step.summary, step.example)
     for name in step.inputs:
         command.add_argument(f"--{name}", required=True, metavar="DIR", help=f"folder that holds the {name}")
     command.add_argument(
-        f"--{step.output}", required=True, metavar="DIR", help=f"folder to write the {step.output} to; replaced whole"
+        f"--{step.output}",
+        required=True,
+        metavar="DIR",
+        help=f"folder to write the {step.output} to; replaced whole",
     )
     for name, meaning in step.arguments.items():
         required = name == "source"
         command.add_argument(
             f"--{name.replace('_', '-')}", required=required, default="", metavar="TEXT", help=meaning
         )
-    command.add_argument("--job", default="", metavar="NAME", help="pipeline run in MLflow that this belongs to")
+    command.add_argument(
+        "--job", default="", metavar="NAME", help="pipeline run in MLflow that this belongs to"
+    )
     add_parameter_options(command)
     command.set_defaults(command=lambda given: run_step(step, given))
 
@@ -123,7 +128,11 @@ def add_parameter_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("parameters")
     group.add_argument("--params", metavar="FILE", help="parameters (default: params.yaml if it is here)")
     group.add_argument(
-        "--preset", action="append", default=[], metavar="NAME", help="named settings laid over the file; repeatable"
+        "--preset",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="named settings laid over the file; repeatable",
     )
     group.add_argument(
         "--set",

@@ -98,7 +98,7 @@ def describe(
     arguments: Mapping[str, str],
     seconds: float,
 ) -> dict[str, Any]:
-    """Returns the record of a step that has just written `folder`: cost, hashes, and the lineage before it."""
+    """Returns the record of a step that has just written `folder`: cost, hashes, lineage."""
     params = section.model_dump(mode="json")
     own = {
         "code_hash": lineage.hash_code(step),
@@ -157,4 +157,3 @@ def fail(error: TumorflowError) -> int:
     """Prints an error as one message on stderr and returns its exit code."""
     print(f"tumorflow: {error}", file=sys.stderr, flush=True)
     return error.exit_code
-

@@ -34,11 +34,11 @@ def replace_folder(source: Path, target: Path) -> None:
     """Renames `source` to `target`; a former `target` is removed only after it was moved away."""
     if target.exists():
         former = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".former", dir=target.parent))
-        os.replace(target, former / target.name)
-        os.replace(source, target)
+        target.replace(former / target.name)
+        source.replace(target)
         shutil.rmtree(former)
     else:
-        os.replace(source, target)
+        source.replace(target)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -47,8 +47,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
+        Path(aside).chmod(0o644)
+        Path(aside).replace(path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)
         raise

@@ -26,7 +26,7 @@ def hash_code(step: Step) -> str:
 
 
 def code_files(step: Step) -> list[Path]:
-    """Returns, sorted, the files of a step's room and of every tumorflow module that it imports, directly or not."""
+    """Returns the sorted files of a step's room and of all tumorflow modules it imports, directly or not."""
     room = PACKAGE / step.room
     files = {path for path in room.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     for module in [path for path in files if path.suffix == ".py"]:
@@ -89,9 +89,9 @@ def hash_content(folder: Path) -> str:
 
 
 def read_git_commit(folder: Path = PACKAGE) -> str:
-    """Returns the commit that runs: baked into the image, else of the checkout; `-dirty` if changed, else empty.
+    """Returns the commit that runs, with `-dirty` where files differ from it; empty where there is none.
 
-    An image carries it in TUMORFLOW_GIT_COMMIT, since it has no checkout.
+    An image has no checkout, and carries it in TUMORFLOW_GIT_COMMIT.
     """
     baked = os.environ.get("TUMORFLOW_GIT_COMMIT", "")
     if baked:

@@ -10,7 +10,7 @@ from tumorflow.chain import STEPS, Step
 from tumorflow.files import write_text
 from tumorflow.lineage import PACKAGE, code_files
 
-HEADER = "# Written by `tumorflow compile` from the chain; do not edit. For research, not for clinical decisions.\n"
+HEADER = "# Written by `make render` from the chain; do not edit. For research, not for clinical decisions.\n"
 BUILD = "build"
 
 
@@ -35,8 +35,19 @@ def render_dvc() -> str:
         "metrics": [f"{evaluation}/metrics.json"],
         "plots": [
             {"Loss by epoch": {"x": "epoch", "y": {f"{BUILD}/model/history.csv": ["loss", "val_loss"]}}},
-            {"Validation macro-F1 by epoch": {"x": "epoch", "y": {f"{BUILD}/model/history.csv": "val_macro_f1"}}},
-            {"ROC, one class against the rest": {"x": "fpr", "y": {f"{evaluation}/plots/roc.csv": "tpr"}}},
+            {
+                "Validation macro-F1 by epoch": {
+                    "x": "epoch",
+                    "y": {f"{BUILD}/model/history.csv": "val_macro_f1"},
+                }
+            },
+            {
+                "ROC, one class against the rest": {
+                    "template": ".dvc/plots/roc.json",
+                    "x": "fpr",
+                    "y": {f"{evaluation}/plots/roc.csv": "tpr"},
+                }
+            },
             {
                 "Confusion": {
                     "template": "confusion",
@@ -44,7 +55,13 @@ def render_dvc() -> str:
                     "y": {f"{evaluation}/plots/confusion.csv": "predicted"},
                 }
             },
-            {"Reliability": {"x": "confidence", "y": {f"{evaluation}/plots/reliability.csv": "accuracy"}}},
+            {
+                "Reliability": {
+                    "template": "scatter",
+                    "x": "confidence",
+                    "y": {f"{evaluation}/plots/reliability.csv": "accuracy"},
+                }
+            },
         ],
     }
     return HEADER + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)

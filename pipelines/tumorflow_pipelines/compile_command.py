@@ -12,7 +12,9 @@ EXAMPLE = "tumorflow compile --output pipelines/train.yaml --dvc dvc.yaml"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("--output", default="pipelines/train.yaml", metavar="FILE", help="pipeline definition to write")
+    parser.add_argument(
+        "--output", default="pipelines/train.yaml", metavar="FILE", help="pipeline definition to write"
+    )
     parser.add_argument("--dvc", default="", metavar="FILE", help="also write the same chain as DVC stages")
 
 

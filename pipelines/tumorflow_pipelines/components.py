@@ -1,11 +1,10 @@
 """The six steps as Kubeflow components. Each body runs alone, in a process or container of its own.
 
-The signatures repeat the chain, since Kubeflow takes a component from the source of a function; a test holds
-the two equal. `code_hash` is not read: it is there so that a change of a step's code is a cache miss. `job` is
-Kubeflow's own placeholder for the name of the pipeline run, which does not enter the cache key.
+The signatures repeat the chain, since Kubeflow takes a component from the source of a function; a test
+holds the two equal. `code_hash` is not read: it is there so that a change of a step's code is a cache miss.
+`job` is Kubeflow's own placeholder for the name of the pipeline run, which does not enter the cache key.
 """
 
-# ruff: noqa: PLR0913 - a component takes each artifact and setting as an argument of its own
 # ruff: noqa: ARG001 - code_hash is part of the cache key, and read by Kubeflow alone
 
 from kfp import dsl

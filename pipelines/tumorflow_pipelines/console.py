@@ -80,7 +80,9 @@ class Console(io.TextIOBase):
 
         if self._bar is None or self._what != what:
             self._close_bar()
-            self._bar = tqdm(total=total, desc=f"  {what}", unit=f" {unit}", leave=False, file=self._screen, mininterval=0)
+            self._bar = tqdm(
+                total=total, desc=f"  {what}", unit=f" {unit}", leave=False, file=self._screen, mininterval=0
+            )
             self._what = what
         self._bar.n = done
         self._bar.refresh()

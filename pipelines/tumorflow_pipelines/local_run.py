@@ -40,7 +40,7 @@ def run_locally(definition: Path, arguments: Mapping[str, str], root: Path, log:
 
     pipeline = components.load_component_from_file(str(definition))
     with log.open("w") as file, Console(file, screen()) as console, warnings.catch_warnings():
-        # kfp warns that an image of our own may lack what the step needs; in process it is the same installation
+        # kfp warns that an image may lack what a step needs; in process it is the same installation
         warnings.filterwarnings("ignore", message="You may be attemping", category=RuntimeWarning)
         local.init(
             local.SubprocessRunner(use_venv=False),

@@ -16,16 +16,21 @@ from tumorflow.lineage import hash_code
 from tumorflow.params import Parameters
 
 SUMMARY = "run the whole pipeline on a source, unchanged steps from the cache"
-EXAMPLE = "tumorflow run --source data\n  tumorflow run --source ~/iqoth_nccd --preset iqoth_nccd --set train.epochs=20"
+EXAMPLE = "tumorflow run --source ~/iqoth_nccd --preset iqoth_nccd --set train.epochs=20"
 ACCEPTED, REJECTED = 0, 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument(
-        "--source", default="data", metavar="DIR", help="DICOM files, or one folder of images a class (default: data)"
+        "--source",
+        default="data",
+        metavar="DIR",
+        help="DICOM files, or one folder of images a class (default: data)",
     )
-    parser.add_argument("--runs", default="runs", metavar="DIR", help="where results are kept (default: runs)")
+    parser.add_argument(
+        "--runs", default="runs", metavar="DIR", help="where results are kept (default: runs)"
+    )
     parser.add_argument(
         "--pipeline", metavar="FILE", help="a compiled definition to run instead of this version's own"
     )
@@ -53,7 +58,7 @@ def run(given: argparse.Namespace) -> int:
     return code
 
 
-def _run_pipeline(  # noqa: PLR0913 - the run's whole setting
+def _run_pipeline(
     given: argparse.Namespace,
     params: Parameters,
     source: Path,
@@ -95,7 +100,10 @@ def _run_pipeline(  # noqa: PLR0913 - the run's whole setting
     write_json(folder / "summary.json", result)
     verdict = result["decision"]["verdict"]
     _finish_tracking(
-        ran.progress.job, True, _headline_metrics(result), {"tumorflow.decision": verdict, "tumorflow.data_hash": data_hash}
+        ran.progress.job,
+        True,
+        _headline_metrics(result),
+        {"tumorflow.decision": verdict, "tumorflow.data_hash": data_hash},
     )
     print("\n".join([*summary.describe(result), f"summary:  {given.runs}/latest/summary.json", *_tell_ui()]))
     return ACCEPTED if verdict == "accepted" else REJECTED
@@ -125,7 +133,9 @@ def _headline_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _finish_tracking(job: str, succeeded: bool, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+def _finish_tracking(
+    job: str, succeeded: bool, metrics: Mapping[str, float], tags: Mapping[str, str]
+) -> None:
     """Ends the run in MLflow, where a step has begun one; a wholly cached run has none."""
     if not job:
         return
@@ -139,4 +149,4 @@ def _point_latest(runs: Path, folder: Path) -> None:
     aside = runs / ".latest.partial"
     aside.unlink(missing_ok=True)
     aside.symlink_to(folder.name)
-    os.replace(aside, runs / "latest")
+    aside.replace(runs / "latest")

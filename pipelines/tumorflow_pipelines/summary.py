@@ -24,7 +24,7 @@ def summarise(outputs: Mapping[str, Any], executed: Sequence[str]) -> dict[str, 
     folders["release"] = Path(release["uri"])
     records = {step.name: read_json(folders[step.output] / RECORD) for step in STEPS}
     preprocessing = read_json(folders["tensors"] / "preprocessing.json")
-    metrics = read_json(folders["evaluation"] / "metrics.json")
+    measured = read_json(folders["evaluation"] / "metrics.json")
     lineage = records["export"]["lineage"]
     return {
         "status": "finished",
@@ -33,7 +33,8 @@ def summarise(outputs: Mapping[str, Any], executed: Sequence[str]) -> dict[str, 
         "params_hash": combine_params_hashes(lineage),
         "seed": records["train"]["params"]["seed"],
         "decision": {"verdict": release["decision"], "rules": release["rules"]},
-        "metrics": metrics,
+        "metrics": {name: entry for name, entry in measured.items() if name != "about"},
+        "measured": measured["about"],
         "groups": preprocessing["groups"],
         "slices": preprocessing["slices"],
         "groups_from": preprocessing["groups_from"],
@@ -85,7 +86,10 @@ def describe(summary: Mapping[str, Any]) -> list[str]:
     """Returns the lines that end a run on the terminal."""
     metrics = summary["metrics"]
     width = max(map(len, HEADLINES))
-    lines = ["", f"{'measure':<{width}}  value   interval over {summary['groups_from'].replace('_', ' ')} groups"]
+    lines = [
+        "",
+        f"{'measure':<{width}}  value   interval over {summary['groups_from'].replace('_', ' ')} groups",
+    ]
     for name in HEADLINES:
         if name in metrics and metrics[name]["value"] is not None:
             entry = metrics[name]

@@ -47,7 +47,12 @@ def train_pipeline(
     """Returns the artifacts of every step, and the release as JSON."""
     job = dsl.PIPELINE_JOB_NAME_PLACEHOLDER
     ingest = components.ingest(
-        source=source, data_hash=data_hash, key_id=key_id, params=ingest_params, code_hash=ingest_code, job=job
+        source=source,
+        data_hash=data_hash,
+        key_id=key_id,
+        params=ingest_params,
+        code_hash=ingest_code,
+        job=job,
     )
     dataset = ingest.outputs["dataset"]
     validate = components.validate(params=validate_params, code_hash=validate_code, job=job, dataset=dataset)

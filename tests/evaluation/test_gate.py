@@ -103,7 +103,7 @@ values = st.one_of(st.floats(0, 1), st.just(float("nan")))
     min_groups=st.tuples(st.integers(1, 10), st.integers(1, 10)),
     chance=st.tuples(st.booleans(), st.booleans()),
 )
-def test_asking_more_never_turns_a_rejection_into_an_acceptance(  # noqa: PLR0917 - Hypothesis names them
+def test_asking_more_never_turns_a_rejection_into_an_acceptance(
     found, groups, floors, ceilings, min_groups, chance
 ):
     def decide(choose, choose_ceiling):

@@ -23,7 +23,9 @@ def trained_model():
 @pytest.fixture(scope="module")
 def slices():
     ramp = np.linspace(0, 255, 32 * 32 * 3).reshape(32, 32, 3)
-    return [np.roll(ramp * scale, shift, axis=0).astype(np.uint8) for scale in (0.1, 0.5, 1) for shift in (0, 9)]
+    return [
+        np.roll(ramp * scale, shift, axis=0).astype(np.uint8) for scale in (0.1, 0.5, 1) for shift in (0, 9)
+    ]
 
 
 @pytest.mark.parametrize(("variant", "tolerance"), [("float32", 1e-5), ("dynamic", 0.05)])

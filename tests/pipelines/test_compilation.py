@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tumorflow.chain import STEPS
-from tumorflow_pipelines import components, compilation
+from tumorflow_pipelines import compilation, components
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -39,7 +39,10 @@ def test_a_component_takes_what_the_chain_says(step):
     source = inspect.getsource(component.python_func)
     assert f'"{step.name}"' in source, "the component runs the step of its name"
     image = {"light": components.LIGHT_IMAGE, "tensorflow": components.TENSORFLOW_IMAGE}[step.image]
-    assert component.pipeline_spec.deployment_spec["executors"][f"exec-{step.name}"]["container"]["image"] == image
+    assert (
+        component.pipeline_spec.deployment_spec["executors"][f"exec-{step.name}"]["container"]["image"]
+        == image
+    )
 
 
 def test_nothing_is_installed_when_a_step_starts(compiled):

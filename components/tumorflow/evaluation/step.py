@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tumorflow.evaluation.prediction import TestSplit
 
 
-def run(  # noqa: PLR0913 - a step takes its inputs, its output and the tracker
+def run(
     params: EvaluateParams,
     *,
     tensors: Path,

@@ -18,8 +18,8 @@ def convert(model: Any, variant: Variant) -> bytes:
 
     Args:
         model: a Keras model, (batch, height, width, 3) float32 0–255 → (batch, classes) probabilities.
-        variant: `float32` keeps the weights as they are, `dynamic` stores them in 8 bits and computes in float32
-            where the kernels need it (dynamic-range quantisation).
+        variant: `float32` keeps the weights as they are, `dynamic` stores them in 8 bits and computes in
+            float32 where the kernels need it (dynamic-range quantisation).
 
     Raises:
         UnavailableError: the converter gave up; the message has its last words.
@@ -32,7 +32,7 @@ def convert(model: Any, variant: Variant) -> bytes:
             if variant == "dynamic":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converted: bytes = converter.convert()
-        except Exception as error:  # noqa: BLE001 - the converter raises bare Exception for its own failures
+        except Exception as error:
             last_words = str(error).strip().splitlines()[-1:] or ["no detail"]
             raise UnavailableError(
                 f"Every operation of the model has a TFLite counterpart. Received for variant {variant}: "

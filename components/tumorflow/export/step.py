@@ -42,8 +42,8 @@ def run(
     """
     if alias == REVIEWERS_ALIAS:
         raise ParameterError(
-            f"A pipeline never sets the alias '{REVIEWERS_ALIAS}': a reviewer does. Received: --alias {alias}. "
-            "Use candidate."
+            f"A pipeline never sets the alias '{REVIEWERS_ALIAS}': a reviewer does. "
+            f"Received: --alias {alias}. Use candidate."
         )
     keras = configure(params.seed)
     network = keras.models.load_model(model / "model.keras", compile=False)
@@ -63,7 +63,9 @@ def run(
 
     decision = decide(read_json(evaluation / "decision.json"), parity.judge(parities, params))
     write_json(release / "decision.json", decision)
-    tracker.log_metrics({f"{variant}_label_agreement": each.label_agreement for variant, each in parities.items()})
+    tracker.log_metrics(
+        {f"{variant}_label_agreement": each.label_agreement for variant, each in parities.items()}
+    )
 
     version = _register(
         params, tensors, model, evaluation, release, decision, alias, slices[0], expected[0], tracker
@@ -114,7 +116,7 @@ def read_test_slices(tensors: Path, evaluation: Path) -> tuple["pd.DataFrame", L
     return predictions, LockedSlices(tensors, rows)
 
 
-def _register(  # noqa: PLR0913 - everything a version carries
+def _register(
     params: ExportParams,
     tensors: Path,
     model: Path,
@@ -169,7 +171,8 @@ def _describe(params: ExportParams, decision: dict[str, Any], tags: dict[str, st
     failed = [rule["name"] for rule in decision["rules"] if not rule["passed"]]
     verdict = "passed every rule" if not failed else f"failed {', '.join(failed)}"
     return (
-        f"CT slices → {', '.join(params.classes)}. **{decision['decision'].capitalize()}** by the gate: {verdict}. "
+        f"CT slices → {', '.join(params.classes)}. **{decision['decision'].capitalize()}** by the gate: "
+        f"{verdict}. "
         f"The report is `evidence/evaluation/report.html` of the run that made this version; data "
         f"`{tags['tumorflow.data_hash']}`, split `{tags['tumorflow.split_hash'][:12]}`. "
         "For research, not for clinical decisions."

@@ -16,7 +16,7 @@ from tumorflow.progress import track
 from tumorflow.tracker import Tracker
 
 
-def run(  # noqa: PLR0913 (the signature of every step)
+def run(
     params: IngestParams, *, source: str, data_hash: str, key_id: str, dataset: Path, tracker: Tracker
 ) -> str:
     """Returns an empty string after writing `dataset` from the files below `source`.

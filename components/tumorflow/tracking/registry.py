@@ -39,13 +39,12 @@ def find_version(client: "MlflowClient", registration: ModelRegistration) -> "Mo
     return found[0] if found else None
 
 
-def create_version(
-    client: "MlflowClient", run_id: str, registration: ModelRegistration
-) -> "ModelVersion":
+def create_version(client: "MlflowClient", run_id: str, registration: ModelRegistration) -> "ModelVersion":
     """Returns a new version: the Keras model with signature, input example and evidence."""
     from tumorflow.tensorflow_runtime import configure
 
     keras = configure(seed=0)  # before MLflow imports TensorFlow by itself, noisily
+    keras.utils.disable_interactive_logging()  # MLflow tries the input example, with a bar of its own
     import mlflow
     import mlflow.tensorflow
     from mlflow.exceptions import MlflowException

@@ -57,7 +57,8 @@ def connect() -> "MlflowClient":
     except MlflowException as error:
         raise UnavailableError(
             f"Runs are tracked by MLflow at MLFLOW_TRACKING_URI. Received: no usable answer from "
-            f"{_without_credentials(uri)} ({type(error).__name__}). Check the address, the credentials and the server."
+            f"{_without_credentials(uri)} ({type(error).__name__}). "
+            "Check the address, the credentials and the server."
         ) from error
     return client
 
@@ -133,9 +134,7 @@ def find_parent(client: "MlflowClient", experiment: str, job: str) -> str:
     return next((str(run.info.run_id) for run in runs if PARENT_TAG not in run.data.tags), "")
 
 
-def finish_job(
-    job: str, succeeded: bool, metrics: Mapping[str, float], tags: Mapping[str, str]
-) -> str:
+def finish_job(job: str, succeeded: bool, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
     """Returns the parent's run id after ending it with the pipeline's main numbers; empty: it has no run."""
     client = connect()
     parent = find_parent(client, experiment_id(client), job)
@@ -159,7 +158,9 @@ class MlflowTracker:
         """Records settings or facts that do not change during the run."""
         from mlflow.entities import Param
 
-        self.client.log_batch(self.run_id, params=[Param(key, str(value)[:6000]) for key, value in params.items()])
+        self.client.log_batch(
+            self.run_id, params=[Param(key, str(value)[:6000]) for key, value in params.items()]
+        )
 
     def log_metrics(self, metrics: Mapping[str, float], epoch: int | None = None) -> None:
         """Records numbers, of one epoch where it is given."""
@@ -185,7 +186,9 @@ class MlflowTracker:
             source=source,
             profile=f'{{"digest": "{digest}"}}',
         )
-        self.client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+        self.client.log_inputs(
+            self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
+        )
 
     def register_model(self, registration: ModelRegistration) -> RegisteredVersion:
         """Returns the version that holds this model; a repeated call returns the same one."""
