@@ -27,11 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TumorflowError as error:
         print(f"tumorflow: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(
+            f"tumorflow: Files can be read and written where the command works. Received: "
+            f"{error.strerror or type(error).__name__}. Check the disk and its permissions, and run again.",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("tumorflow: interrupted; nothing half-written was left. Run again to go on.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        return 1
     return code
 
 

@@ -4,8 +4,10 @@ import errno
 import importlib
 import json
 import resource
+import shutil
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,12 @@ from tumorflow.errors import SourceError, TumorflowError, UnavailableError
 from tumorflow.files import read_json, write_json, written_folder
 from tumorflow.params import Parameters, Section, parse_section
 from tumorflow.tracker import Tracker
+
+ROOM_TO_WORK_BYTES = 2**20
+FULL_DISK = (
+    "Step {step} needs room to write. Received: the disk is full. "
+    "Free space and run again; nothing half-written was left."
+)
 
 
 def execute(
@@ -82,12 +90,32 @@ def execute_in_pipeline(name: str, **settings: Any) -> str:
     started = time.monotonic()
     try:
         returned = execute(name, **settings)
-    except TumorflowError as error:
+    except Exception as unexpected:  # noqa: BLE001 - a step that dies says so, whatever it dies of
+        if isinstance(unexpected, TumorflowError):
+            error = unexpected
+        else:
+            traceback.print_exc()
+            error = explain_death(name, unexpected, Path(settings["output"]).parent)
         failure = {"exit_code": error.exit_code, "message": str(error)}
         print(f"step {name}: failed {json.dumps(failure)}", flush=True)
         sys.exit(error.exit_code)
     print(f"step {name}: finished in {time.monotonic() - started:.1f} s", flush=True)
     return returned
+
+
+def explain_death(name: str, error: BaseException, folder: Path) -> TumorflowError:
+    """Returns what to say of an error that nobody foresaw; libraries seldom say that the disk is full.
+
+    The error's own text is left to the log, since it may hold anything.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    if shutil.disk_usage(folder).free < ROOM_TO_WORK_BYTES:
+        return UnavailableError(FULL_DISK.format(step=name))
+    return TumorflowError(
+        f"Step {name} ends with a result or a reason. Received: {type(error).__name__}, unforeseen. "
+        "The log has the details; please report it."
+    )
 
 
 def describe(
@@ -143,10 +171,7 @@ def _require_artifact(name: str, path: Path) -> Path:
 
 def _explain_os_error(error: OSError, step: Step) -> TumorflowError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UnavailableError(
-            f"Step {step.name} needs room to write its output. Received: the disk is full. "
-            "Free space and run again; nothing half-written was left."
-        )
+        return UnavailableError(FULL_DISK.format(step=step.name))
     return UnavailableError(
         f"Step {step.name} needs to read its input and write its output. Received: "
         f"{type(error).__name__}, {error.strerror or 'no detail'}. Check permissions and the disk."

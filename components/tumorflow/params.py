@@ -190,7 +190,7 @@ class Parameters(BaseModel):
         shared = {key: value[key] for key in ("classes", "seed") if key in value}
         sections = {key: section for key, section in value.items() if key not in shared}
         for name in SECTION_NAMES:
-            section = sections.get(name) or {}
+            section = {} if sections.get(name) is None else sections[name]
             if isinstance(section, dict):
                 sections[name] = {**shared, **section}
         return sections
