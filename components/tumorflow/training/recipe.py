@@ -16,7 +16,7 @@ from tumorflow.training.batches import draw_rows, feature_batches, image_batches
 from tumorflow.training.features import compute_features
 from tumorflow.training.fitting import Batch, Epoch, Lesson, Schedule, fit
 from tumorflow.training.network import Network, split_network, unfreeze
-from tumorflow.training.tensors import Tensors
+from tumorflow.training.splits import Tensors
 
 
 def train(

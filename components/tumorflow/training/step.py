@@ -13,7 +13,7 @@ from tumorflow.training.backbones import build_backbone
 from tumorflow.training.fitting import Epoch, best_epoch
 from tumorflow.training.network import build_network, count_parameters
 from tumorflow.training.recipe import train, weigh_classes
-from tumorflow.training.tensors import read_tensors
+from tumorflow.training.splits import read_tensors
 
 
 def run(params: TrainParams, *, tensors: Path, model: Path, tracker: Tracker) -> str:
