@@ -77,6 +77,8 @@ class ValidateParams(Section):
 
     min_patients_per_class: Annotated[int, Field(ge=3)] = 3
     max_slice_thickness_mm: Annotated[float, Field(gt=0)] = 10.0
+    max_unlabelled_fraction: Fraction = 0.5
+    """Slices without a label are left out, unless they are more than this."""
 
 
 class PreprocessParams(Section):
@@ -121,6 +123,9 @@ class TrainParams(Section):
     fine_tune: bool = False
     """Train the backbone too (not its batch normalisation), once the head has learned on the frozen one."""
     fine_tune_learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-5
+    refit: bool = True
+    """Learn anew from the training and validation slices together, for as many epochs as were best on the validation
+    slices; not where the backbone is trained too."""
     cache_features: bool = True
     """Run the frozen backbone once, instead of in every epoch; same result, many times faster."""
     batch_size: PositiveInt = 32

@@ -24,6 +24,9 @@ def write_shards(folder: Path, tensors: Iterable[Tensor], slices: int, shard_sli
         slices: how many.
         shard_slices: rows of a shard; the last may have fewer.
         size: edge of a tensor in pixels.
+
+    Raises:
+        ValueError: there are fewer or more tensors, or they have another size.
     """
     folder.mkdir()
     stream = iter(tensors)
@@ -34,5 +37,8 @@ def write_shards(folder: Path, tensors: Iterable[Tensor], slices: int, shard_sli
         with (folder / name).open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, CHANNELS)}
             np.lib.format.write_array_header_1_0(file, header)
-            for tensor in islice(stream, count):
-                file.write(tensor.tobytes())
+            written = sum(file.write(tensor.tobytes()) for tensor in islice(stream, count))
+        if written != count * size * size * CHANNELS:
+            raise ValueError(f"{slices} tensors of {size} × {size} × {CHANNELS} bytes are needed")
+    if next(stream, None) is not None:
+        raise ValueError(f"more than {slices} tensors")
