@@ -4,9 +4,9 @@ import pytest
 from tumorflow.errors import DataError, ParameterError, SourceError
 from tumorflow.tensorflow_runtime import configure
 from tumorflow.training.augmentation import Augmenter, Ranges
-from tumorflow.training.batches import feature_batches, image_batches
+from tumorflow.training.batches import source_of_features, source_of_images
 from tumorflow.training.features import FeatureFile, compute_features
-from tumorflow.training.splits import read_tensors
+from tumorflow.training.splits import join, read_tensors
 
 CLASSES = ("normal", "benign", "malignant")
 STILL = Augmenter(Ranges(), (0, 0, 0), seed=0)
@@ -82,17 +82,38 @@ def test_features_and_images_make_the_same_batches(tensors, tmp_path, mean_of_ch
     split = read_tensors(tensors, CLASSES).training
     features = compute_features(tmp_path / "training", split, mean_of_channels, STILL, views=0)
     rows = np.random.default_rng(0).permutation(18)
-    cached = list(feature_batches(features, split.labels, rows, 5))
-    streamed = list(image_batches(split, STILL, rows, 0, 5))
+    cached = list(source_of_features(features, split.labels, 5).batches(rows, 1))
+    streamed = list(source_of_images(split, STILL, 0, 5).batches(rows, 1))
     assert [len(labels) for _, labels in cached] == [5, 5, 5, 3]
     for (kept, labels), (images, same_labels) in zip(cached, streamed, strict=True):
         np.testing.assert_array_equal(labels, same_labels)
         np.testing.assert_allclose(kept, images.mean(axis=(1, 2)), rtol=1e-5)
 
 
-def test_image_rows_beyond_the_slices_are_further_views(tensors):
+def test_every_epoch_has_views_of_its_own_and_epoch_0_the_slices(tensors):
     split = read_tensors(tensors, CLASSES).training
-    ((images, labels),) = image_batches(split, MOVING, np.array([2, 18 + 2]), first_view=4, size=8)
     image, key = split.read(np.array([2]))[0], split.keys[2]
-    np.testing.assert_array_equal(images, [MOVING(image, key, 4), MOVING(image, key, 5)])
-    assert labels.tolist() == [split.labels[2]] * 2
+    source = source_of_images(split, MOVING, views=2, size=8)
+    assert source.views == 2
+    seen = []
+    for epoch in (1, 2):
+        ((images, labels),) = source.batches(np.array([2, 18 + 2]), epoch)
+        assert labels.tolist() == [split.labels[2]] * 2
+        seen.extend(images)
+    np.testing.assert_array_equal(seen, [MOVING(image, key, number) for number in (1, 2, 3, 4)])
+    ((images, _),) = source.batches(np.array([2]), 0)
+    np.testing.assert_array_equal(images, [image])
+
+
+def test_joined_splits_stand_one_after_the_other(tensors):
+    data = read_tensors(tensors, CLASSES)
+    joined = join(data.training, data.validation)
+    assert len(joined) == 27
+    np.testing.assert_array_equal(
+        joined.read(np.array([18, 3])),
+        [
+            data.validation.read(np.array([0]))[0],
+            data.training.read(np.array([3]))[0],
+        ],
+    )
+    assert joined.labels.tolist() == [*data.training.labels, *data.validation.labels]

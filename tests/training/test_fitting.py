@@ -8,7 +8,7 @@ from tumorflow.errors import DataError
 from tumorflow.tensorflow_runtime import configure
 from tumorflow.tracker import Untracked
 from tumorflow.training.batches import draw_rows
-from tumorflow.training.fitting import Epoch, Lesson, Schedule, best_epoch, fit, measure
+from tumorflow.training.fitting import Epoch, Lesson, Schedule, best_epoch, fit, measure, refit
 
 
 @pytest.fixture
@@ -85,6 +85,11 @@ def test_more_epochs_count_on_and_never_make_it_worse(network):
     assert [epoch.epoch for epoch in second] == [1, 2, 3, 4, 5, 6, 7]
     for kept, former in zip(network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(kept, former)
+
+
+def test_a_refit_runs_its_epochs_on_what_it_is_given(network):
+    refit(network, lesson(), 30, 0.1)
+    assert (np.asarray(network(POINTS)).argmax(axis=1) == LABELS).all()
 
 
 def test_class_weights_weigh_the_training_loss_alone(network):

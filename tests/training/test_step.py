@@ -98,7 +98,7 @@ def test_imagenet_features_learn_the_classes_with_and_without_the_cache(tensors,
     for cached in (True, False):
         model = new_model(f"cached-{cached}")
         params = TrainParams(
-            epochs=15, learning_rate=1e-2, augmented_views=0, dropout=0.0, cache_features=cached
+            epochs=15, learning_rate=1e-2, augmented_views=0, dropout=0.0, refit=False, cache_features=cached
         )
         run(params, tensors=tensors, model=model, tracker=Untracked())
         histories.append(read_history(model))

@@ -58,7 +58,7 @@ def compute_features(
     """Returns the features of a split in a file at `path`: row `view · slices + position`.
 
     Args:
-        path: file to write; its name is what the progress tells.
+        path: file to write.
         split: the slices.
         extractor: a frozen Keras model, images 0–255 to features.
         augmenter: draws the views.
@@ -68,7 +68,7 @@ def compute_features(
     positions = np.tile(np.arange(len(split)), views + 1)
     numbers = np.repeat(np.arange(views + 1), len(split))
     starts = range(0, len(positions), BATCH_SLICES)
-    for start in track(starts, len(starts), f"{path.name} features", "batches"):
+    for start in track(starts, len(starts), "features", "batches"):
         batch = slice(start, start + BATCH_SLICES)
         images = view_images(split, positions[batch], numbers[batch], augmenter)
         features.append(extractor.predict_on_batch(images.astype(np.float32)))

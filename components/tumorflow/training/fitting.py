@@ -72,14 +72,7 @@ def fit(
     Raises:
         DataError: the loss is no finite number any more.
     """
-    import keras
-
-    network.compile(
-        optimizer=keras.optimizers.Adam(schedule.learning_rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
+    _compile(network, schedule.learning_rate)
     best_loss = best_epoch(history).val_loss if history else np.inf
     best_weights = network.get_weights()
     waited = 0
@@ -99,6 +92,13 @@ def fit(
             break
     network.set_weights(best_weights)
     return history
+
+
+def refit(network: Any, lesson: Lesson, epochs: int, learning_rate: float) -> None:
+    """Trains `network` in place for a number of epochs that is known to be good, with nothing held out."""
+    _compile(network, learning_rate)
+    for epoch in track(range(1, epochs + 1), epochs, "refit", "epochs"):
+        _learn(network, lesson.training(epoch), lesson.class_weights)
 
 
 def best_epoch(history: tuple[Epoch, ...]) -> Epoch:
@@ -123,6 +123,17 @@ def measure(
     hits = (is_label & is_predicted).sum(axis=0)
     f1 = 2 * hits / np.maximum(is_label.sum(axis=0) + is_predicted.sum(axis=0), 1)
     return float(loss), float((predicted == labels).mean()), float(f1.mean())
+
+
+def _compile(network: Any, learning_rate: float) -> None:
+    import keras
+
+    network.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
 
 
 def _learn(

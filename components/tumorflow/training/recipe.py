@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +11,11 @@ from tumorflow.params import TrainParams
 from tumorflow.tracker import Tracker
 from tumorflow.training.augmentation import Augmenter, Ranges
 from tumorflow.training.balance import balance_weights
-from tumorflow.training.batches import draw_rows, feature_batches, image_batches
+from tumorflow.training.batches import Source, draw_rows, source_of_features, source_of_images
 from tumorflow.training.features import compute_features
-from tumorflow.training.fitting import Batch, Epoch, Lesson, Schedule, fit
+from tumorflow.training.fitting import Batch, Epoch, Lesson, Schedule, best_epoch, fit, refit
 from tumorflow.training.network import Network, split_network, unfreeze
-from tumorflow.training.splits import Tensors
+from tumorflow.training.splits import Split, Tensors, join
 
 
 def train(
@@ -28,79 +27,77 @@ def train(
         network: as `build_network` returns it.
         data: the training and validation splits.
         params: the recipe.
-        scratch: folder for features.
+        scratch: folder for features: 5 kB a slice and view, at 224 px with attention 250 kB.
         tracker: is told each epoch's numbers.
 
     Raises:
         DataError: a class has no training slices, or the loss is no finite number.
     """
     network.backbone.trainable = False
-    schedule = Schedule(params.epochs, params.early_stopping_patience, params.learning_rate)
+    slices = join(data.training, data.validation)
+    images = source_of_images(slices, draw_augmenter(data, params), params.augmented_views, params.batch_size)
+    part, source = network.whole, images
     if params.cache_features:
-        extractor, head = split_network(network, pooled=params.attention == "none")
-        history = fit(head, learn_from_features(extractor, data, params, scratch), schedule, tracker)
-    else:
-        history = fit(network.whole, learn_from_images(data, params), schedule, tracker)
+        extractor, part = split_network(network, pooled=params.attention == "none")
+        features = compute_features(
+            scratch / "features", slices, extractor, draw_augmenter(data, params), params.augmented_views
+        )
+        source = source_of_features(features, slices.labels, params.batch_size)
+    untrained = part.get_weights()
+    schedule = Schedule(params.epochs, params.early_stopping_patience, params.learning_rate)
+    history = fit(part, teach(source, data, params), schedule, tracker)
     if params.fine_tune:
         unfreeze(network.backbone)
         slower = replace(schedule, learning_rate=params.fine_tune_learning_rate)
-        history = fit(network.whole, learn_from_images(data, params), slower, tracker, history)
+        history = fit(network.whole, teach(images, data, params), slower, tracker, history)
+    elif params.refit:
+        part.set_weights(untrained)
+        refit(
+            part,
+            teach(source, data, params, everything=True),
+            best_epoch(history).epoch,
+            schedule.learning_rate,
+        )
     return history
 
 
-def weigh_classes(data: Tensors, params: TrainParams) -> npt.NDArray[np.float64]:
+def teach(source: Source, data: Tensors, params: TrainParams, everything: bool = False) -> Lesson:
+    """Returns the lesson on the training slices that is checked on the validation slices.
+
+    Args:
+        source: batches of training slices, then validation slices.
+        data: the splits.
+        params: the recipe.
+        everything: learn from the validation slices too.
+    """
+    slices = len(source.labels)
+    learned = np.arange(slices if everything else len(data.training))
+    held = np.arange(len(data.training), slices)
+    rows = np.add.outer(np.arange(source.views) * slices, learned).ravel()
+    labels = source.labels[rows % slices]
+
+    def training(epoch: int) -> Iterator[Batch]:
+        drawn = draw_rows(labels, epoch, params.seed, params.imbalance == "oversampling")
+        return source.batches(rows[drawn], epoch)
+
+    def validation() -> Iterator[Batch]:
+        return source.batches(held, 0)
+
+    return Lesson(training, validation, weigh_classes(data.training, params))
+
+
+def weigh_classes(training: Split, params: TrainParams) -> npt.NDArray[np.float64]:
     """Returns the weight of each class in the training loss, in the order of `params.classes`.
 
     Raises:
         DataError: a class has no training slices.
     """
-    weights = balance_weights(data.training.labels, len(params.classes))
+    weights = balance_weights(training.labels, len(params.classes))
     return weights if params.imbalance == "class_weights" else np.ones_like(weights)
 
 
-def learn_from_features(extractor: Any, data: Tensors, params: TrainParams, scratch: Path) -> Lesson:
-    """Returns the lesson on features of each slice and its augmented views, computed here, once.
-
-    Args:
-        extractor: Keras model, images to features.
-        data: the training and validation splits.
-        params: the recipe.
-        scratch: folder for the features: 5 kB a slice and view, at 224 px with attention 250 kB.
-    """
-    split, held, views = data.training, data.validation, params.augmented_views
-    augmenter = _augmenter(data, params)
-    features = compute_features(scratch / "training", split, extractor, augmenter, views)
-    held_features = compute_features(scratch / "validation", held, extractor, augmenter, views=0)
-    rows = np.tile(split.labels, views + 1)
-
-    def training(epoch: int) -> Iterator[Batch]:
-        drawn = draw_rows(rows, epoch, params.seed, params.imbalance == "oversampling")
-        return feature_batches(features, split.labels, drawn, params.batch_size)
-
-    def validation() -> Iterator[Batch]:
-        return feature_batches(held_features, held.labels, np.arange(len(held)), params.batch_size)
-
-    return Lesson(training, validation, weigh_classes(data, params))
-
-
-def learn_from_images(data: Tensors, params: TrainParams) -> Lesson:
-    """Returns the lesson on images, augmented anew in every epoch."""
-    split, held, views = data.training, data.validation, max(params.augmented_views, 1)
-    augmenter = _augmenter(data, params)
-    rows = np.tile(split.labels, views)
-
-    def training(epoch: int) -> Iterator[Batch]:
-        drawn = draw_rows(rows, epoch, params.seed, params.imbalance == "oversampling")
-        first_view = 1 + (epoch - 1) * views if params.augmented_views else 0
-        return image_batches(split, augmenter, drawn, first_view, params.batch_size)
-
-    def validation() -> Iterator[Batch]:
-        return image_batches(held, augmenter, np.arange(len(held)), 0, params.batch_size)
-
-    return Lesson(training, validation, weigh_classes(data, params))
-
-
-def _augmenter(data: Tensors, params: TrainParams) -> Augmenter:
+def draw_augmenter(data: Tensors, params: TrainParams) -> Augmenter:
+    """Returns what draws augmented views in the recipe's ranges, filled with the data's air."""
     ranges = Ranges(
         rotation_degrees=params.rotation_degrees,
         shift_fraction=params.shift_fraction,

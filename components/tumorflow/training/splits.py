@@ -43,6 +43,17 @@ class Split:
         return images
 
 
+def join(first: Split, second: Split) -> Split:
+    """Returns the slices of two splits of one folder as one, those of `first` before those of `second`."""
+    return Split(
+        folder=first.folder,
+        shards=first.shards + second.shards,
+        rows=np.concatenate([first.rows, second.rows]),
+        labels=np.concatenate([first.labels, second.labels]),
+        keys=first.keys + second.keys,
+    )
+
+
 @dataclass(frozen=True)
 class Tensors:
     """What training reads of the artifact; the test split stays closed."""

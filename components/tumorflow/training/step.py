@@ -43,7 +43,9 @@ def run(params: TrainParams, *, tensors: Path, model: Path, tracker: Tracker) ->
             "parameters": parameters,
             "trainable_parameters": trainable,
             "best_epoch": best_epoch(history).epoch,
-            "class_weights": dict(zip(params.classes, weigh_classes(data, params).tolist(), strict=True)),
+            "class_weights": dict(
+                zip(params.classes, weigh_classes(data.training, params).tolist(), strict=True)
+            ),
             "seed": params.seed,
         },
     )
