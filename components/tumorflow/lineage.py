@@ -31,7 +31,8 @@ def code_files(step: Step) -> list[Path]:
     files = {path for path in room.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     for module in [path for path in files if path.suffix == ".py"]:
         files |= _imported_modules(module)
-    return sorted(files)
+    # a step is handed its parameters with every default filled in: their definition changes nothing by itself
+    return sorted(files - {PACKAGE / "params.py"})
 
 
 def _imported_modules(module: Path) -> set[Path]:

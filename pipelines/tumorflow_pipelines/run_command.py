@@ -1,7 +1,6 @@
 """`tumorflow run`: the compiled pipeline, from a source to a gated and registered model."""
 
 import argparse
-import os
 import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -118,10 +117,10 @@ def _tell_verified(verified: bool | None, source: Path) -> str:
 
 
 def _tell_ui() -> list[str]:
-    from tumorflow.tracking import tracking_uri
+    from tumorflow.tracking import default_tracking_uri, tracking_uri
 
-    if "MLFLOW_TRACKING_URI" in os.environ:
-        return [f"MLflow:   {os.environ['MLFLOW_TRACKING_URI'].rpartition('@')[2]}"]
+    if tracking_uri() != default_tracking_uri():
+        return [f"MLflow:   {tracking_uri().rpartition('@')[2]}"]
     return [f"MLflow:   make ui   (or: mlflow server --host 127.0.0.1 --backend-store-uri {tracking_uri()})"]
 
 

@@ -9,6 +9,7 @@ from tumorflow.chain import STEPS
 from tumorflow.files import read_json
 from tumorflow.lineage import RECORD, combine_params_hashes, read_git_commit
 
+GROUP_NAMES = {"patient": "patients", "near_duplicates": "groups of near-duplicates"}
 HEADLINES = ("macro_f1", "macro_auc", "accuracy", "balanced_accuracy", "calibration_error")
 
 
@@ -88,7 +89,7 @@ def describe(summary: Mapping[str, Any]) -> list[str]:
     width = max(map(len, HEADLINES))
     lines = [
         "",
-        f"{'measure':<{width}}  value   interval over {summary['groups_from'].replace('_', ' ')} groups",
+        f"{'measure':<{width}}  value   interval over {GROUP_NAMES[summary['groups_from']]}",
     ]
     for name in HEADLINES:
         if name in metrics and metrics[name]["value"] is not None:
@@ -99,7 +100,9 @@ def describe(summary: Mapping[str, Any]) -> list[str]:
     lines += ["", f"decision: {summary['decision']['verdict']}"]
     for rule in summary["decision"]["rules"]:
         mark = "passed" if rule["passed"] else "FAILED"
-        lines.append(f"  {mark}  {rule['name']}: {rule['observed']} (required {rule['required']})")
+        lines.append(
+            f"  {mark}  {rule['name']}: {_brief(rule['observed'])} (required {_brief(rule['required'])})"
+        )
     model = summary["model"]
     aliases = f" as {', '.join(model['aliases'])}" if model["aliases"] else ", without an alias"
     cached = sum(step["cached"] for step in summary["steps"])
@@ -111,6 +114,10 @@ def describe(summary: Mapping[str, Any]) -> list[str]:
         f"report:   {summary['artifacts']['report']}",
     ]
     return lines
+
+
+def _brief(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _number(value: float | None) -> str:

@@ -21,7 +21,12 @@ PARENT_TAG = "mlflow.parentRunId"  # MLflow's own name for what makes a run nest
 
 def tracking_uri() -> str:
     """Returns where MLflow is: MLFLOW_TRACKING_URI, else a sqlite file below the working folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{local_store()}/mlflow.db"
+    return os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
+
+
+def default_tracking_uri() -> str:
+    """Returns the address of the store that needs no server."""
+    return f"sqlite:///{local_store()}/mlflow.db"
 
 
 def local_store() -> Path:
@@ -76,7 +81,7 @@ def experiment_id(client: "MlflowClient") -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         location = None
-        if "MLFLOW_TRACKING_URI" not in os.environ:
+        if tracking_uri() == default_tracking_uri():  # MLflow itself sets the variable, too
             location = (local_store() / "artifacts").as_uri()
         try:
             return str(client.create_experiment(name, artifact_location=location))
