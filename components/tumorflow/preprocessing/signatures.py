@@ -20,7 +20,7 @@ Pairs = npt.NDArray[np.intp]
 
 EDGE = 64
 SIGNATURE_LENGTH = EDGE * EDGE
-BLOCK = 256
+BLOCK = 128
 STORED = np.dtype(np.float16)
 
 TISSUE_HU = (-1000, 400)

@@ -25,6 +25,10 @@ def run(params: PreprocessParams, *, dataset: Path, validation: Path, tensors: P
         DataError: the data did not pass validation, or a class has too few groups to be split.
         SliceError: a slice of the dataset cannot be decoded.
     """
+    import pyarrow
+
+    # Arrow's own allocator keeps what it once had: 20 MB more at 2,000 slices than at 200
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     cohort = read_cohort(dataset, read_json(validation / "report.json"), params.classes)
     unit = str(cohort["intensity_unit"].iloc[0])
     labels, content_hashes = cohort["label"].tolist(), cohort["content_hash"].tolist()
@@ -36,7 +40,7 @@ def run(params: PreprocessParams, *, dataset: Path, validation: Path, tensors: P
 
     order = order_slices(content_hashes, split_of_slice, params.seed)
     cohort = cohort.assign(group=names, split=split_of_slice).iloc[order].reset_index(drop=True)
-    files = track(cohort["path"], len(cohort), "preprocess", "slices")
+    files = track(cohort["path"].tolist(), len(cohort), "preprocess", "slices")
     stream = (_prepare(read_intensities(dataset / file), unit, params) for file in files)
     shards.write_shards(tensors / "shards", stream, len(cohort), params.shard_slices, params.image_size_px)
     _write_index(cohort, params, tensors / "index.parquet")
@@ -64,7 +68,7 @@ def _group(
 ) -> list[str]:
     """Returns the group of each slice; signatures pass through the file `scratch`, which is removed."""
     with scratch.open("wb") as file:
-        rows = zip(cohort["path"], cohort["intensity_unit"], strict=True)
+        rows = zip(cohort["path"].tolist(), cohort["intensity_unit"].tolist(), strict=True)
         for path, unit in track(rows, len(cohort), "find near-duplicates", "slices"):
             intensities = read_intensities(dataset / path)
             signature = (
