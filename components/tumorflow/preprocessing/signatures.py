@@ -54,7 +54,8 @@ def noise_signature(intensities: Intensities) -> Signature:
     rows, columns = intensities.shape
     top, left = max(0, (rows - EDGE) // 2), max(0, (columns - EDGE) // 2)
     crop = intensities[top : top + EDGE, left : left + EDGE].astype(np.float32)
-    noise = crop - cv2.blur(crop, (3, 3))
+    # the band between single pixels, where added noise is, and anatomy
+    noise = cv2.blur(crop, (3, 3)) - cv2.blur(crop, (7, 7))
     limit = NOISE_LIMIT * float(np.median(np.abs(noise)))
     square = np.zeros((EDGE, EDGE), dtype=np.float32)
     square[: noise.shape[0], : noise.shape[1]] = np.where(np.abs(noise) <= limit, noise, 0)
