@@ -118,7 +118,7 @@ class TrainParams(Section):
     weights: str = "imagenet"
     """`imagenet`, `none`, or the path of a Keras weights file."""
     attention: Literal["none", "cbam"] = "none"
-    dense_units: Annotated[int, Field(ge=1, le=8192)] = 256
+    dense_units: Annotated[int, Field(ge=1, le=8192)] = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     fine_tune: bool = False
     """Train the backbone too (not its batch normalisation), once the head has learned on the frozen one."""
@@ -129,13 +129,13 @@ class TrainParams(Section):
     cache_features: bool = True
     """Run the frozen backbone once, instead of in every epoch; same result, many times faster."""
     batch_size: PositiveInt = 32
-    epochs: PositiveInt = 60
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    epochs: PositiveInt = 100
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 3e-4
     early_stopping_patience: PositiveInt = 10
     imbalance: Literal["class_weights", "oversampling", "none"] = "class_weights"
-    augmented_views: Annotated[int, Field(ge=0, le=64)] = 4
+    augmented_views: Annotated[int, Field(ge=0, le=64)] = 0
     """Augmented copies of each training slice: with cached features beside the slice itself and drawn once;
-    otherwise in its place and drawn anew in every epoch."""
+    otherwise in its place and drawn anew in every epoch. A frozen backbone gained nothing from them."""
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
     shift_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     shear_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.1
