@@ -124,8 +124,8 @@ class TrainParams(Section):
     """Train the backbone too (not its batch normalisation), once the head has learned on the frozen one."""
     fine_tune_learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-5
     refit: bool = True
-    """Learn anew from the training and validation slices together, for as many epochs as were best on the validation
-    slices; not where the backbone is trained too."""
+    """Learn anew from the training and validation slices together, for as many epochs as were best on the
+    validation slices; not where the backbone is trained too."""
     cache_features: bool = True
     """Run the frozen backbone once, instead of in every epoch; same result, many times faster."""
     batch_size: PositiveInt = 32
