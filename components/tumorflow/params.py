@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tumorflow.errors import ParameterError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Variant = Literal["float32", "dynamic"]
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -164,14 +165,22 @@ class ExportParams(Section):
     """TFLite, its parity with Keras, and the registered name."""
 
     registered_model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_. -]+$")] = "tumorflow-ct"
-    variants: tuple[Literal["float32", "dynamic"], ...] = ("float32", "dynamic")
+    variants: tuple[Variant, ...] = ("float32", "dynamic")
+    required_variants: tuple[Variant, ...] = ("float32",)
+    """A model is rejected if one of these misses parity; any other that does is left out of the release."""
     min_label_agreement: Fraction = 0.97
     max_probability_difference: Fraction = 0.1
 
-    @field_validator("variants", mode="before")
+    @field_validator("variants", "required_variants", mode="before")
     @classmethod
     def _accept_variants_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _check_required_variants(self) -> "ExportParams":
+        if set(self.required_variants) - set(self.variants):
+            raise ValueError("required_variants are among variants")
+        return self
 
 
 class Parameters(BaseModel):

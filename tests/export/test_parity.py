@@ -22,7 +22,7 @@ def test_an_answer_that_is_no_number_agrees_with_nothing_and_fails_every_rule():
     tflite = np.full_like(KERAS, np.nan)
     found = parity.compare(KERAS, tflite)
     assert found.label_agreement == 0
-    rules = parity.judge({"float32": found}, ExportParams())
+    rules = parity.judge("float32", found, ExportParams())
     assert [rule["passed"] for rule in rules] == [False, False]
     assert rules[1]["observed"] is None
 

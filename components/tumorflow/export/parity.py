@@ -47,30 +47,27 @@ def compare(keras: npt.NDArray[np.float64], tflite: npt.NDArray[np.float64]) -> 
     )
 
 
-def judge(parities: Mapping[str, Parity], params: "ExportParams") -> list[dict[str, Any]]:
-    """Returns two rules a variant, in the form of `decision.json`; a figure that is not finite fails."""
-    rules = []
-    for variant, parity in parities.items():
-        rules += [
-            _rule(
-                f"tflite_{variant}_label_agreement",
-                parity.label_agreement >= params.min_label_agreement,
-                parity.label_agreement,
-                f"≥ {params.min_label_agreement:g}",
-                f"{parity.flipped} of {parity.slices} test slices change their class in TFLite {variant}",
-            ),
-            _rule(
-                f"tflite_{variant}_probability_difference",
-                parity.max_probability_difference <= params.max_probability_difference,
-                parity.max_probability_difference,
-                f"≤ {params.max_probability_difference:g}",
-                f"the largest change of a probability in TFLite {variant}",
-            ),
-        ]
-    return rules
+def judge(variant: str, parity: Parity, params: "ExportParams") -> list[dict[str, Any]]:
+    """Returns two rules on a variant, in the form of `decision.json`; a figure that is not finite fails."""
+    return [
+        _rule(
+            f"tflite_{variant}_label_agreement",
+            parity.label_agreement >= params.min_label_agreement,
+            parity.label_agreement,
+            params.min_label_agreement,
+            f"{parity.flipped} of {parity.slices} test slices change their class in TFLite {variant}.",
+        ),
+        _rule(
+            f"tflite_{variant}_probability_difference",
+            parity.max_probability_difference <= params.max_probability_difference,
+            parity.max_probability_difference,
+            params.max_probability_difference,
+            f"A probability changes by at most this much in TFLite {variant}.",
+        ),
+    ]
 
 
-def _rule(name: str, passed: bool, observed: float, required: str, message: str) -> dict[str, Any]:
+def _rule(name: str, passed: bool, observed: float, required: float, message: str) -> dict[str, Any]:
     finite = bool(np.isfinite(observed))
     return {
         "name": name,
