@@ -17,9 +17,17 @@ pytestmark = [
 ]
 
 BROWSER = (
-    "chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --run-all-compositor-stages-before-draw"
-).split()
+    "chromium",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +50,8 @@ def open_in_browser(report: Path, profile: Path, *options: str) -> str:
 
 def test_every_picture_is_drawn(report, tmp_path):
     script = (
-        "<script>window.onload=()=>{const all=[...document.images];"
-        "document.title='pictures '+all.filter(i=>i.complete&&i.naturalWidth>50).length+' of '+all.length;}</script>"
+        "<script>window.onload=()=>{const all=[...document.images];document.title="
+        "`pictures ${all.filter(i=>i.complete&&i.naturalWidth>50).length} of ${all.length}`;}</script>"
     )
     watched = tmp_path / "watched.html"
     watched.write_text(report.read_text().replace("</head>", f"{script}</head>"))
@@ -66,7 +74,7 @@ def test_the_page_is_not_wider_than_its_window(report, tmp_path, width_px):
     # headless Chromium's own window is at least 500 px wide; a frame can be as narrow as a phone
     framed.write_text(
         f"<iframe id=f src=measured.html width={width_px} height=800 style='border:0'></iframe>"
-        "<script>window.onload=()=>{document.title=document.getElementById('f').contentDocument.title;}</script>"
+        "<script>window.onload=()=>{document.title=f.contentDocument.title;}</script>"
     )
     dom = open_in_browser(framed, tmp_path / "profile", "--allow-file-access-from-files", "--dump-dom")
     title = dom.partition("<title>")[2].partition("</title>")[0]

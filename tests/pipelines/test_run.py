@@ -164,7 +164,7 @@ def test_runs_are_tracked_with_one_parent_and_a_nested_run_a_step(accepted, plac
 
 def test_a_killed_run_leaves_nothing_half_written_and_the_next_one_gives_the_same(accepted, place):
     _, first = accepted
-    victim = subprocess.Popen(
+    with subprocess.Popen(
         command("seed=8"),
         cwd=place,
         env=environment(place),
@@ -172,13 +172,12 @@ def test_a_killed_run_leaves_nothing_half_written_and_the_next_one_gives_the_sam
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    )
-    for line in victim.stdout:
-        if line.startswith("train"):
-            break
-    time.sleep(3)  # somewhere inside training
-    os.killpg(victim.pid, signal.SIGKILL)
-    victim.wait()
+    ) as victim:
+        for line in victim.stdout:
+            if line.startswith("train"):
+                break
+        time.sleep(3)  # somewhere inside training
+        os.killpg(victim.pid, signal.SIGKILL)
     assert summary(place)["status"] == "finished", "the former summary stands"
     assert run(place).returncode == 0
     assert all(cached(place).values())
