@@ -1,10 +1,12 @@
 """The version of the data: DVC's own content hash of a folder."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import yaml
 
-from tumorflow.errors import SourceError
+from tumorflow.errors import SourceError, UnavailableError
 
 
 def hash_source(source: Path) -> str:
@@ -14,6 +16,7 @@ def hash_source(source: Path) -> str:
 
     Raises:
         SourceError: the folder is missing or a file in it cannot be read.
+        UnavailableError: the state database cannot be written.
     """
     from dvc_data.hashfile.build import build
     from dvc_data.hashfile.db import HashFileDB
@@ -28,17 +31,20 @@ def hash_source(source: Path) -> str:
     files = LocalFileSystem()
     state_folder = Path.cwd() / "runs" / "hashes"
     state_folder.mkdir(parents=True, exist_ok=True)
-    state = State(root_dir="/", tmp_dir=str(state_folder))
     try:
-        store = HashFileDB(files, str(state_folder / "store"), state=state)
-        _, _, tree = build(store, str(source.absolute()), files, "md5", dry_run=True)
+        with closing(State(root_dir="/", tmp_dir=str(state_folder))) as state:
+            store = HashFileDB(files, str(state_folder / "store"), state=state)
+            _, _, tree = build(store, str(source.absolute()), files, "md5", dry_run=True)
+    except sqlite3.Error as error:
+        raise UnavailableError(
+            f"Hashes of files are kept in a small database. Received: {type(error).__name__} for "
+            f"{state_folder}. Free space on the disk, or delete the folder if it is broken."
+        ) from error
     except OSError as error:
         raise SourceError(
             f"Every file of the source can be read. Received: {type(error).__name__} below {source}. "
             "Check permissions and links."
         ) from error
-    finally:
-        state.close()
     return str(tree.hash_info.value).removesuffix(".dir")
 
 
