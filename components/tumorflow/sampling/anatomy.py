@@ -90,7 +90,9 @@ def make_grid(size_px: int, field_of_view_mm: float, x_mm: float, y_mm: float) -
 
 def cover(signed_distance_mm: Plane, edge_mm: float) -> Plane:
     """Returns the coverage of a shape: 1 inside (distance < 0), 0 outside, linear over `edge_mm`."""
-    return np.clip(0.5 - signed_distance_mm / edge_mm, 0.0, 1.0)
+    coverage = signed_distance_mm * (-1.0 / edge_mm)
+    coverage += 0.5
+    return np.clip(coverage, 0.0, 1.0, out=coverage)
 
 
 def distance_to_ellipse(x_mm: Plane, y_mm: Plane, ellipse: Ellipse) -> Plane:
@@ -98,16 +100,28 @@ def distance_to_ellipse(x_mm: Plane, y_mm: Plane, ellipse: Ellipse) -> Plane:
 
     First-order approximation q(q - 1)/|∇q²/2| with q² = (x/a)² + (y/b)².
     """
-    u = (x_mm - ellipse.x_mm) / ellipse.a_mm
-    v = (y_mm - ellipse.y_mm) / ellipse.b_mm
-    squared = u * u + v * v
-    slope = np.sqrt((u / ellipse.a_mm) ** 2 + (v / ellipse.b_mm) ** 2) + 1e-9
-    return (squared - np.sqrt(squared)) / slope
+    u = x_mm - ellipse.x_mm
+    u *= 1 / ellipse.a_mm
+    u *= u
+    v = y_mm - ellipse.y_mm
+    v *= 1 / ellipse.b_mm
+    v *= v
+    squared = u + v
+    u *= ellipse.a_mm**-2
+    v *= ellipse.b_mm**-2
+    slope = np.sqrt(u + v)
+    slope += 1e-9
+    distance = squared - np.sqrt(squared)
+    distance /= slope
+    return distance
 
 
 def blend(image: Plane, coverage: Plane, value_hu: Plane | float) -> Plane:
     """Returns `image` where nothing covers it, `value_hu` where it is wholly covered."""
-    return image + coverage * (value_hu - image)
+    mixed = value_hu - image
+    mixed *= coverage
+    mixed += image
+    return mixed
 
 
 def draw_anatomy(random: np.random.Generator) -> Anatomy:
@@ -171,8 +185,9 @@ def warp(grid: Grid, anatomy: Anatomy) -> tuple[Plane, Plane]:
         shift = np.zeros(grid.shape)
         for amplitude, wave_x, wave_y, phase in half:
             across, down = wave_x * grid.x_mm, wave_y * grid.y_mm + phase
-            # sin(a + b) from rows and columns: two short sines in place of a whole plane of them
-            shift += amplitude * (np.sin(across) * np.cos(down) + np.cos(across) * np.sin(down))
+            # sin(a + b) from rows and columns: short sines in place of a whole plane of them
+            shift += (amplitude * np.sin(across)) * np.cos(down)
+            shift += (amplitude * np.cos(across)) * np.sin(down)
         shifts.append(shift)
     return grid.x_mm + shifts[0], grid.y_mm + shifts[1]
 
@@ -199,11 +214,25 @@ def spine(anatomy: Anatomy) -> Ellipse:
     return Ellipse(0.0, anatomy.lungs[0].b_mm - 20.0, 19.0, 16.0)
 
 
-def paint_anatomy(grid: Grid, anatomy: Anatomy, z_mm: float, edge_mm: float) -> tuple[Plane, Plane]:
-    """Returns the slice at height `z_mm` without vessels, lesions and noise, and its lung coverage.
+@dataclass(frozen=True)
+class Backdrop:
+    """What all slices of a patient share: planes (rows, columns), drawn once."""
 
-    Both are float64 (rows, columns); the slice in HU, the coverage in 0–1.
-    """
+    grid: Grid
+    edge_mm: float
+    x_mm: Plane
+    y_mm: Plane
+    """Where each pixel lies before the patient's outlines were warped."""
+    wall_hu: Plane
+    """Skin, fat and muscle, as if there were no lungs."""
+    outside_mm: Plane
+    """Distance to the nearest lung's outline, negative inside."""
+    lungs: Plane
+    """Coverage by lung."""
+
+
+def paint_backdrop(grid: Grid, anatomy: Anatomy, edge_mm: float) -> Backdrop:
+    """Returns the chest wall and the outlines of the lungs; `edge_mm` is how wide borders are."""
     x, y = warp(grid, anatomy)
     body = distance_to_ellipse(x, y, anatomy.body)
     image = np.full(grid.shape, AIR_HU)
@@ -214,15 +243,21 @@ def paint_anatomy(grid: Grid, anatomy: Anatomy, z_mm: float, edge_mm: float) -> 
     seam = np.abs(body + anatomy.fat_mm + 0.55 * anatomy.muscle_mm) - 0.9
     image = blend(image, cover(seam, 2.0), -60.0)
     outside = np.minimum(*(distance_to_ellipse(x, y, lung) for lung in anatomy.lungs))
-    _paint_ribs(image, grid, x, y, outside, anatomy, z_mm, edge_mm)
     lungs = lung_coverage(grid, x, y, outside, anatomy, edge_mm)
+    return Backdrop(grid, edge_mm, x, y, image, outside, lungs)
+
+
+def paint_anatomy(backdrop: Backdrop, anatomy: Anatomy, z_mm: float) -> Plane:
+    """Returns the slice at height `z_mm` without vessels, lesions and noise: float64 HU, (rows, columns)."""
+    grid, x, y = backdrop.grid, backdrop.x_mm, backdrop.y_mm
+    image = _paint_ribs(backdrop, anatomy, z_mm)
     # dependent lung is denser: blood and weight
-    image = blend(image, lungs, anatomy.lung_hu + 0.28 * (grid.y_mm + 60.0))
+    image = blend(image, backdrop.lungs, anatomy.lung_hu + 0.28 * (grid.y_mm + 60.0))
     for ellipse, value in _list_organs(anatomy, z_mm):
         patch = _reach(grid, ellipse)
-        inside = cover(distance_to_ellipse(x[patch], y[patch], ellipse), edge_mm)
+        inside = cover(distance_to_ellipse(x[patch], y[patch], ellipse), backdrop.edge_mm)
         image[patch] = blend(image[patch], inside, value)
-    return image, lungs
+    return image
 
 
 def _reach(grid: Grid, ellipse: Ellipse) -> tuple[slice, slice]:
@@ -230,17 +265,10 @@ def _reach(grid: Grid, ellipse: Ellipse) -> tuple[slice, slice]:
     return grid.patch(ellipse.x_mm, ellipse.y_mm, max(ellipse.a_mm, ellipse.b_mm) + 10.0)
 
 
-def _paint_ribs(
-    image: Plane,
-    grid: Grid,
-    x: Plane,
-    y: Plane,
-    outside: Plane,
-    anatomy: Anatomy,
-    z_mm: float,
-    edge_mm: float,
-) -> None:
-    """Paints ribs into `image`, which is the caller's own: bands along the chest wall, cut obliquely."""
+def _paint_ribs(backdrop: Backdrop, anatomy: Anatomy, z_mm: float) -> Plane:
+    """Returns the chest wall with ribs: bands along it, cut obliquely."""
+    x, y, edge_mm = backdrop.x_mm, backdrop.y_mm, backdrop.edge_mm
+    image = backdrop.wall_hu.copy()
     for lung, phase in zip(anatomy.lungs, (0.0, 0.35), strict=True):
         side = math.copysign(1.0, lung.x_mm)
         for number in range(6):
@@ -250,12 +278,13 @@ def _paint_ribs(
             at_x = lung.x_mm + (lung.a_mm + 6.5) * dx
             at_y = lung.y_mm + (lung.b_mm + 6.5) * dy
             half_length = 10.0 + 4.0 * math.sin(1.7 * number + anatomy.rib_phase)
-            patch = grid.patch(at_x, at_y, 1.7 * half_length + 10.0)
+            patch = backdrop.grid.patch(at_x, at_y, 1.7 * half_length + 10.0)
             along = (x[patch] - at_x) * -dy * lung.a_mm / lung.b_mm + (y[patch] - at_y) * dx
-            band = np.abs(outside[patch] - 6.5)
+            band = np.abs(backdrop.outside_mm[patch] - 6.5)
             shape = (np.sqrt((band / 4.2) ** 2 + (along / half_length) ** 2) - 1.0) * 4.2
             bone = blend(image[patch], cover(shape, edge_mm), CORTICAL_BONE_HU * anatomy.bone_scale)
             image[patch] = blend(bone, cover(shape + 1.7, edge_mm), SPONGY_BONE_HU * anatomy.bone_scale)
+    return image
 
 
 def _list_organs(anatomy: Anatomy, z_mm: float) -> list[tuple[Ellipse, float]]:

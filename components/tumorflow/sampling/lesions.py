@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from tumorflow.sampling.anatomy import Anatomy, Ellipse, Grid, Plane, cover, mediastinum, spine
+from tumorflow.sampling.anatomy import Anatomy, Ellipse, Grid, Plane, blend, cover, mediastinum, spine
 
 Kind = Literal["normal", "benign", "malignant"]
 Calcification = Literal["none", "central", "popcorn", "diffuse", "eccentric"]
@@ -25,7 +25,7 @@ class Nodule:
     lobes: tuple[tuple[int, float, float], ...]
     """Waves around the outline: how many, how high relative to the radius, phase."""
     spicules: tuple[tuple[float, float, float, float], ...]
-    """Angle, height off the middle, length and width, the last three relative to the radius or in mm (width)."""
+    """Angle, height off the middle and length relative to the radius, width in mm."""
     halo: float
     """Share of ground glass around the nodule, 0–1."""
     rim_mm: float
@@ -82,8 +82,10 @@ def _distance(x_mm: float, y_mm: float, ellipse: Ellipse) -> float:
 
 def draw_diameter(random: np.random.Generator, kind: Kind, difficulty: float) -> float:
     """Returns a nodule's diameter, 8–36 mm; malignant ones are larger on the whole, the less the harder."""
-    larger = {"normal": 0.5, "benign": 0.0, "malignant": 1.0}[kind] * mix(2.0, 1.0, difficulty)
-    return min(36.0, max(8.0, random.uniform(mix(18, 11, difficulty), mix(34, 28, difficulty)) + larger))
+    larger = {"normal": 0.5, "benign": 0.0, "malignant": 1.0}[kind] * mix(1.0, 0.0, difficulty)
+    return min(
+        36.0, max(8.0, random.uniform(mix(17.0, 9.0, difficulty), mix(33.0, 29.0, difficulty)) + larger)
+    )
 
 
 def draw_nodule(
@@ -100,13 +102,15 @@ def draw_nodule(
     radius = diameter_mm / 2
     malignant = kind == "malignant"
     if malignant:
-        wildness = min(1.0, max(0.0, random.normal(mix(1.1, 0.6, difficulty), mix(0.1, 0.3, difficulty))))
+        wildness = min(1.0, max(0.0, random.normal(mix(1.1, 0.85, difficulty), mix(0.1, 0.2, difficulty))))
         calcium = "eccentric" if random.uniform() < 0.12 else "none"
     else:
-        wildness = min(1.0, max(0.0, random.normal(mix(-0.05, 0.12, difficulty), mix(0.02, 0.2, difficulty))))
+        wildness = min(
+            1.0, max(0.0, random.normal(mix(-0.05, 0.035, difficulty), mix(0.02, 0.11, difficulty)))
+        )
         patterns = ("central", "popcorn", "diffuse")
         calcium = (
-            patterns[int(random.integers(3))] if random.uniform() < mix(0.5, 0.35, difficulty) else "none"
+            patterns[int(random.integers(3))] if random.uniform() < mix(0.5, 0.43, difficulty) else "none"
         )
     lobes = tuple(
         (
@@ -134,7 +138,7 @@ def draw_nodule(
         y_mm=site_mm[1],
         z_mm=0.0,
         radius_mm=radius,
-        density_hu=random.uniform(-40, 65) + 35 * wildness - 50 * difficulty * random.uniform(),
+        density_hu=random.uniform(-40, 65) + 35 * wildness - 25 * difficulty * random.uniform(),
         calcification=calcium,  # type: ignore[arg-type]
         lobes=lobes,
         spicules=spicules,
@@ -152,15 +156,15 @@ def draw_mimics(
     mimics = []
     for _ in range(count):
         if random.uniform() < 0.45:  # a vessel cut across or along, near the hilum
-            half_width = random.uniform(2.5, mix(3.5, 5.5, difficulty))
+            half_width = random.uniform(3.0, mix(5.5, 5.75, difficulty))
             half_length = half_width * random.uniform(1.0, 1.6)
             outline = anatomy.lungs[lung]
             side = math.copysign(1.0, outline.x_mm)
             x, y = side * random.uniform(40, 58), random.uniform(-18, 26)
             density, rim = anatomy.blood_hu, 0.8
         else:  # a scar or a plate of atelectasis
-            half_width = random.uniform(2.0, mix(3.0, 4.5, difficulty))
-            half_length = random.uniform(12, mix(20, 26, difficulty))
+            half_width = random.uniform(3.0, mix(7.0, 7.5, difficulty))
+            half_length = random.uniform(14, mix(22.0, 26.0, difficulty))
             x, y = place(random, anatomy, lung, 9.0)
             density, rim = random.uniform(-120, 60), random.uniform(0.8, 2.5)
             if random.uniform() < 0.15:
@@ -274,5 +278,5 @@ def _calcify(
 
 def _with_patch(image: Plane, patch: tuple[slice, slice], coverage: Plane, value_hu: float) -> Plane:
     result = image.copy()
-    result[patch] = image[patch] + coverage * (value_hu - image[patch])
+    result[patch] = blend(image[patch], coverage, value_hu)
     return result

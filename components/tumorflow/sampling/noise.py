@@ -35,7 +35,9 @@ def make_noise(
     # variance of g1 - g2 for white noise: the sum of the squared weights, in closed form
     s, t = grain * grain, (2.2 * grain) ** 2
     variance = (1 / s + 1 / t - 4 / (s + t)) / (4 * math.pi)
-    return (fine - coarse) / math.sqrt(variance)
+    fine -= coarse
+    fine *= 1 / math.sqrt(variance)
+    return np.asarray(fine)
 
 
 def make_texture(random: np.random.Generator, shape: tuple[int, int], spacing_mm: float) -> Plane:

@@ -1,12 +1,22 @@
 """A patient's thorax as a CT scanner would show it, slice by slice, in Hounsfield units."""
 
-import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from tumorflow.sampling.anatomy import Anatomy, Grid, Plane, draw_anatomy, make_grid, paint_anatomy
+from tumorflow.sampling.anatomy import (
+    Anatomy,
+    Backdrop,
+    Grid,
+    Plane,
+    blend,
+    draw_anatomy,
+    make_grid,
+    paint_anatomy,
+    paint_backdrop,
+)
 from tumorflow.sampling.lesions import (
     Kind,
     Mimic,
@@ -54,7 +64,7 @@ def draw_phantom(random: np.random.Generator, kind: Kind, difficulty: float) -> 
     outline = anatomy.lungs[lung]
     diameter = draw_diameter(random, kind, difficulty)
     site = place(random, anatomy, lung, diameter / 2)
-    count = int(random.integers(1, 3)) + int(kind == "normal" and random.uniform() < difficulty)
+    count = int(random.integers(1, 3)) + int(kind == "normal" and random.uniform() < difficulty / 2)
     nodule = None if kind == "normal" else draw_nodule(random, site, kind, diameter, difficulty)
     lean = random.uniform(0.6, 0.95)
     return Phantom(
@@ -69,7 +79,7 @@ def draw_phantom(random: np.random.Generator, kind: Kind, difficulty: float) -> 
             float(round(mix(outline.x_mm * 0.94, site[0], lean))),
             float(round(mix(outline.y_mm, site[1], lean))),
         ),
-        dose=mix(3.0, 1.2, difficulty) * random.uniform(0.7, 1.4),
+        dose=mix(3.0, 2.1, difficulty) * random.uniform(0.7, 1.4),
     )
 
 
@@ -89,18 +99,23 @@ def make_phantom_grid(phantom: Phantom, size_px: int) -> Grid:
 
 
 def paint_tissue(
-    phantom: Phantom, grid: Grid, z_mm: float, thickness_mm: float, texture: Plane | None = None
+    phantom: Phantom, backdrop: Backdrop, z_mm: float, thickness_mm: float, texture_hu: Plane | float = 0.0
 ) -> Plane:
-    """Returns a slice without blur and noise, float64 HU.
+    """Returns a slice without blur and noise: float64 HU, (rows, columns).
 
-    Arguments:
-        texture: unevenness of the lung's tissue in HU, (rows, columns); none where it is left out.
+    Args:
+        phantom: the patient.
+        backdrop: what the patient's slices share.
+        z_mm: height of the slice's middle.
+        thickness_mm: of the slice.
+        texture_hu: unevenness of the lung's tissue, (rows, columns).
     """
-    image, lungs = paint_anatomy(grid, phantom.anatomy, z_mm, max(grid.spacing_mm, 0.3 * thickness_mm))
-    if texture is not None:
-        image = image + lungs * texture
-    tubes = paint_vessels(grid, phantom.vessels, z_mm, thickness_mm) * lungs
-    image = image + tubes * (min(phantom.anatomy.blood_hu, 90.0) - image)
+    grid, lungs = backdrop.grid, backdrop.lungs
+    image = paint_anatomy(backdrop, phantom.anatomy, z_mm)
+    image += lungs * texture_hu
+    tubes = paint_vessels(grid, phantom.vessels, z_mm, thickness_mm)
+    tubes *= lungs
+    image = blend(image, tubes, min(phantom.anatomy.blood_hu, 90.0))
     for mimic in phantom.mimics:
         image = paint_mimic(image, grid, mimic, lungs)
     if phantom.nodule is not None:
@@ -108,26 +123,26 @@ def paint_tissue(
     return image
 
 
-def scan_slice(
+def scan(
     random: np.random.Generator,
     phantom: Phantom,
-    z_mm: float,
+    heights_mm: Sequence[float],
     thickness_mm: float,
     sharpness: Sharpness,
     size_px: int = 512,
-) -> npt.NDArray[np.int16]:
-    """Returns a slice as the scanner shows it: int16 HU, (size_px, size_px), -1024 to 3071."""
+) -> Iterator[npt.NDArray[np.int16]]:
+    """Yields the slices at the given heights as a scanner shows them: int16 HU, (size_px, size_px).
+
+    Values are kept between -1024 and 3071.
+    """
     grid = make_phantom_grid(phantom, size_px)
-    texture = 22.0 * make_texture(random, grid.shape, grid.spacing_mm)
-    image = blur(paint_tissue(phantom, grid, z_mm, thickness_mm, texture), grid.spacing_mm, sharpness)
+    backdrop = paint_backdrop(grid, phantom.anatomy, max(grid.spacing_mm, 0.3 * thickness_mm))
     # the middle of the body gets fewer photons
     depth = 1.0 - 0.5 * np.clip((grid.x_mm / 190.0) ** 2 + (grid.y_mm / 140.0) ** 2, 0.0, 1.0)
-    level = noise_level(sharpness, thickness_mm, phantom.dose)
-    noisy = image + level * depth * make_noise(random, grid.shape, grid.spacing_mm, sharpness)
-    return np.clip(np.rint(noisy), LOWEST_HU, HIGHEST_HU).astype(np.int16)
-
-
-def nodule_extent_mm(nodule: Nodule, z_mm: float) -> float:
-    """Returns the nodule's mean diameter in the plane at `z_mm`, without spicules; 0 where it is missed."""
-    height = (z_mm - nodule.z_mm) / nodule.radius_mm
-    return 2 * nodule.radius_mm * math.sqrt(max(0.0, 1 - height * height))
+    level = noise_level(sharpness, thickness_mm, phantom.dose) * depth
+    for z_mm in heights_mm:
+        texture = 22.0 * make_texture(random, grid.shape, grid.spacing_mm)
+        tissue = paint_tissue(phantom, backdrop, z_mm, thickness_mm, texture)
+        image = blur(tissue, grid.spacing_mm, sharpness)
+        image += level * make_noise(random, grid.shape, grid.spacing_mm, sharpness)
+        yield np.clip(np.rint(image), LOWEST_HU, HIGHEST_HU).astype(np.int16)
