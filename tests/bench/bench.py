@@ -129,7 +129,9 @@ def bench_head(scratch: Path) -> None:
 
     seconds, auc = {}, {}
     for cached in (True, False):
-        params = TrainParams(epochs=60, early_stopping_patience=60, augmented_views=0, cache_features=cached)
+        params = TrainParams(
+            epochs=60, early_stopping_patience=60, augmented_views=0, refit=False, cache_features=cached
+        )
         model = scratch / f"model-{cached}"
         model.mkdir()
         started = time.perf_counter()
