@@ -81,10 +81,14 @@ def _distance(x_mm: float, y_mm: float, ellipse: Ellipse) -> float:
 
 
 def draw_diameter(random: np.random.Generator, kind: Kind, difficulty: float) -> float:
-    """Returns a nodule's diameter, 8–36 mm; malignant ones are larger on the whole, the less the harder."""
-    larger = {"normal": 0.5, "benign": 0.0, "malignant": 1.0}[kind] * mix(1.0, 0.0, difficulty)
+    """Returns a nodule's diameter without spicules, 8–36 mm.
+
+    Spicules and lobes make malignant ones look larger; their bodies are drawn smaller, the more the harder,
+    so that size is no short cut.
+    """
+    larger = {"normal": 0.0, "benign": 0.5, "malignant": -0.5}[kind] * mix(2.0, 6.0, difficulty)
     return min(
-        36.0, max(8.0, random.uniform(mix(17.0, 9.0, difficulty), mix(33.0, 29.0, difficulty)) + larger)
+        36.0, max(8.0, random.uniform(mix(18.0, 10.0, difficulty), mix(33.0, 29.0, difficulty)) + larger)
     )
 
 
@@ -163,7 +167,7 @@ def draw_mimics(
             x, y = side * random.uniform(40, 58), random.uniform(-18, 26)
             density, rim = anatomy.blood_hu, 0.8
         else:  # a scar or a plate of atelectasis
-            half_width = random.uniform(3.0, mix(7.0, 7.5, difficulty))
+            half_width = random.uniform(3.0, mix(6.0, 7.0, difficulty))
             half_length = random.uniform(14, mix(22.0, 26.0, difficulty))
             x, y = place(random, anatomy, lung, 9.0)
             density, rim = random.uniform(-120, 60), random.uniform(0.8, 2.5)
