@@ -43,10 +43,9 @@ def tell(what: str, ratio: float, goal: str, sides: str) -> None:
 
 def sample_dataset(scratch: Path, patients: int, slices: int) -> Path:
     """Returns an ingested sample cohort."""
-    from tumorflow.sampling.cohort import write_cohort
-
     from tumorflow.execution import execute
     from tumorflow.params import IngestParams, SampleParams
+    from tumorflow.sampling.cohort import write_cohort
 
     source, dataset = scratch / "source", scratch / "dataset"
     source.mkdir()
@@ -212,9 +211,8 @@ def preprocessing_peak_mb(dataset: Path, tensors: Path) -> float:
 
 def bench_unchanged(scratch: Path) -> None:
     """The unchanged second run, as its user starts it."""
-    from tumorflow.sampling.cohort import write_cohort
-
     from tumorflow.params import SampleParams
+    from tumorflow.sampling.cohort import write_cohort
 
     (scratch / "data").mkdir()
     write_cohort(SampleParams(), scratch / "data")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tumorflow.errors import ParameterError
 from tumorflow.export import conversion, parity
+from tumorflow.export.bias_correction import correct_bias
 from tumorflow.files import hash_file, read_json, write_bytes, write_json
 from tumorflow.lineage import RECORD, combine_params_hashes, hash_content, hash_params
 from tumorflow.params import ExportParams
@@ -50,11 +51,16 @@ def run(
     predictions, slices = read_test_slices(tensors, evaluation)
     expected = predictions[[f"probability_{name}" for name in params.classes]].to_numpy(np.float64)
 
+    convertible = {"float32": network}
+    if "dynamic" in params.variants:
+        calibration = read_training_slices(tensors, params.calibration_slices)
+        convertible["dynamic"] = correct_bias(network, calibration)
+
     parities: dict[str, parity.Parity] = {}
     sizes: dict[str, int] = {}
     (release / "tflite").mkdir()
     for variant in params.variants:
-        flatbuffer = conversion.convert(network, variant)
+        flatbuffer = conversion.convert(convertible[variant], variant)
         counted = track(slices, len(slices), f"export: {variant} against Keras", "slices")
         parities[variant] = parity.compare(expected, parity.predict_with_tflite(flatbuffer, counted))
         sizes[variant] = len(flatbuffer)
@@ -99,8 +105,8 @@ def decide(decision: dict[str, Any], parity_rules: list[dict[str, Any]]) -> dict
     return {"decision": "accepted" if accepted else "rejected", "rules": rules}
 
 
-class LockedSlices:
-    """The locked test set, slice by slice from its shards, in the order of the predictions."""
+class ShardSlices:
+    """Slices read from their shards one at a time, in the order of `rows`."""
 
     def __init__(self, tensors: Path, rows: "pd.DataFrame") -> None:
         self._tensors = tensors
@@ -117,7 +123,7 @@ class LockedSlices:
         return (self[position] for position in range(len(self)))
 
 
-def read_test_slices(tensors: Path, evaluation: Path) -> tuple["pd.DataFrame", LockedSlices]:
+def read_test_slices(tensors: Path, evaluation: Path) -> tuple["pd.DataFrame", ShardSlices]:
     """Returns Keras' predictions of the test set, and its slices in the same order."""
     import pandas as pd
 
@@ -125,7 +131,15 @@ def read_test_slices(tensors: Path, evaluation: Path) -> tuple["pd.DataFrame", L
     index = pd.read_parquet(tensors / "index.parquet", columns=["slice_id", "shard", "row", "split"])
     index = index[index["split"] == "test"]
     rows = predictions[["slice_id"]].merge(index, on="slice_id", how="left", validate="one_to_one")
-    return predictions, LockedSlices(tensors, rows)
+    return predictions, ShardSlices(tensors, rows)
+
+
+def read_training_slices(tensors: Path, count: int) -> list[npt.NDArray[np.uint8]]:
+    """Returns the first `count` training slices; they lie in the shards in random order."""
+    import pandas as pd
+
+    index = pd.read_parquet(tensors / "index.parquet", columns=["shard", "row", "split"])
+    return list(ShardSlices(tensors, index[index["split"] == "train"].head(count)))
 
 
 def _register(
