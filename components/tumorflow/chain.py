@@ -43,7 +43,7 @@ STEPS = (
             "data_hash": "content hash of the source, for lineage",
             "key_id": "fingerprint of the pseudonym key that must be used; empty: any",
         },
-        example="tumorflow ingest --source data/sample --dataset build/dataset",
+        example="tumorflow ingest --source data --dataset build/dataset",
     ),
     Step(
         name="validate",

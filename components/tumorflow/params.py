@@ -52,7 +52,7 @@ class SampleParams(Section):
 
     patients: Annotated[int, Field(ge=6, le=10_000)] = 120
     slices_per_patient: Annotated[int, Field(ge=3, le=200)] = 3
-    difficulty: Fraction = 0.4
+    difficulty: Fraction = 0.5
 
 
 class IngestParams(Section):
