@@ -32,7 +32,7 @@ def render_dvc() -> str:
     evaluation = f"{BUILD}/evaluation"
     document = {
         "stages": {step.name: _stage(step) for step in STEPS},
-        "metrics": [f"{evaluation}/metrics.json"],
+        "metrics": [f"{evaluation}/headline.json"],
         "plots": [
             {"Loss by epoch": {"x": "epoch", "y": {f"{BUILD}/model/history.csv": ["loss", "val_loss"]}}},
             {

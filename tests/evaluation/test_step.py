@@ -60,6 +60,7 @@ def test_writes_everything_the_contract_names(evaluated):
     assert names == {
         "decision.json",
         "metrics.json",
+        "headline.json",
         "predictions.parquet",
         "populations.csv",
         "report.html",
@@ -92,6 +93,9 @@ def test_metrics_agree_with_the_predictions_written(evaluated):
         ("normal", "benign", "malignant")[label] for label in probabilities.argmax(axis=1)
     ]
     assert "patient_macro_f1" in written
+    headline = read(evaluated.folder / "headline.json")
+    assert {name: written[name]["value"] for name in headline} == headline
+    assert {"macro_f1", "macro_auc", "recall_benign"} <= set(headline)
 
 
 def test_plot_tables_have_the_columns_that_dvc_plots(evaluated):

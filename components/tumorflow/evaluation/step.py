@@ -117,6 +117,13 @@ def check_classes(params: EvaluateParams, classes: Sequence[str]) -> None:
         )
 
 
+def headline(metrics_by_name: Mapping[str, Any]) -> dict[str, float | None]:
+    """Returns the values that one looks at first, without intervals: a table that fits a terminal."""
+    first = ("macro_f1", "macro_auc", "accuracy", "balanced_accuracy", "calibration_error")
+    names = [name for name in metrics_by_name if name in first or name.startswith("recall_")]
+    return {name: metrics_by_name[name]["value"] for name in names}
+
+
 def describe(test: "TestSplit", preprocessing: Mapping[str, Any], params: EvaluateParams) -> dict[str, Any]:
     """Returns what metrics.json says about its figures: how intervals were made, and from how many."""
     held = {name: test.groups[test.truth == label] for label, name in enumerate(params.classes)}
@@ -199,6 +206,7 @@ def write_results(
     metrics_by_name = bootstrap.to_json(name_all(findings))
     write_json(evaluation / "decision.json", gate.to_json(findings.rules))
     write_json(evaluation / "metrics.json", {**metrics_by_name, "about": findings.about})
+    write_json(evaluation / "headline.json", headline(metrics_by_name))
     predictions = tables.predictions_parquet(test, probabilities, params.classes)
     write_bytes(evaluation / "predictions.parquet", predictions)
     write_text(evaluation / "populations.csv", tables.populations_csv(findings.populations))
