@@ -30,6 +30,8 @@ def test_every_step_helps_with_an_example(step, capsys):
         (["train", "--tensors", "t", "--model", "m", "--params", "nothing.yaml"], "nothing.yaml"),
         (["train", "--tensors", "t", "--model", "m", "--preset", "nothing"], "A preset is one of"),
         (["run", "--source", "nowhere"], "--source names a folder"),
+        (["run", "--pipeline", "nowhere.yaml"], "--pipeline names a compiled definition"),
+        (["run", "--set", "train.weights=nowhere.h5"], "'train.weights'"),
     ],
 )
 def test_wrong_use_is_one_message_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
@@ -64,6 +66,18 @@ def test_help_imports_nothing_heavy():
         "cv2",
         "sklearn",
     }
+
+
+def test_an_unforeseen_error_is_one_message_without_its_text(monkeypatch, capsys):
+    def fail(_given):
+        raise ZeroDivisionError("Doe^Jane")
+
+    monkeypatch.setattr(cli, "run_step", lambda step, given: fail(given))
+    assert cli.main(["train", "--tensors", "t", "--model", "m"]) == 1
+    told = capsys.readouterr().err
+    assert "ZeroDivisionError" in told
+    assert "Doe" not in told
+    assert told.count("\n") == 1
 
 
 def test_a_pipeline_may_not_crown_a_champion(tmp_path, capsys, monkeypatch):

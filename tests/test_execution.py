@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from tumorflow import execution, lineage
-from tumorflow.errors import DataError, ParameterError, SourceError, UnavailableError
+from tumorflow.errors import DataError, ParameterError, SourceError, UnavailableError, UsageError
 from tumorflow.files import read_json
 from tumorflow.params import Parameters
 from tumorflow.tracker import Untracked
@@ -76,6 +76,26 @@ def test_an_input_that_no_step_finished_is_refused(stage, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="'dataset'"):
         stage(write_one, inputs={"dataset": str(tmp_path / "empty")})
+
+
+@pytest.mark.parametrize("output", ["dataset", "dataset/slices", "."])
+def test_an_output_never_replaces_what_the_step_reads(stage, tmp_path, output):
+    stage_before = tmp_path / "dataset"
+    with pytest.raises(UsageError, match="apart from what the step reads"):
+        stage(write_one, output=str(tmp_path / output))
+    assert (stage_before / "record.json").is_file()
+
+
+def test_an_output_replaces_only_what_the_same_step_wrote(stage, tmp_path):
+    (tmp_path / "validation").mkdir()
+    stage(write_one)  # an empty folder is free
+    stage(write_one)  # its own earlier output, too
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years")
+    with pytest.raises(UsageError, match="holds something else"):
+        stage(write_one, output=str(precious))
+    assert (precious / "thesis.txt").read_text() == "years"
 
 
 def test_unknown_parameters_stop_before_anything_is_written(stage, tmp_path):

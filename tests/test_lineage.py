@@ -16,6 +16,7 @@ def test_a_step_hashes_its_room_and_what_it_imports():
 def test_the_hash_of_code_changes_with_one_character(tmp_path, monkeypatch):
     package = tmp_path / "tumorflow"
     (package / "training").mkdir(parents=True)
+    (package / "execution.py").write_text("")
     (package / "shared.py").write_text("x = 1\n")
     (package / "unrelated.py").write_text("y = 1\n")
     (package / "training" / "step.py").write_text("def run():\n    from tumorflow import shared\n")

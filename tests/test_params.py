@@ -32,6 +32,9 @@ def test_classes_and_seed_reach_every_section():
         ("classes=[a, a]", "at least two class names"),
         ("train=5", r"'train'"),
         ("preprocess.windows=[]", "one window"),
+        ("train.epochs=[", "The value of an override is YAML"),
+        ("ingest.labels=../labels.csv", "a path below the source"),
+        ("ingest.labels=/labels.csv", "a path below the source"),
         ("epochs", "An override reads SECTION.KEY=VALUE"),
     ],
 )
@@ -47,10 +50,10 @@ def test_layers_are_laid_in_order(tmp_path):
     assert (params.train.epochs, params.train.batch_size) == (5, 4)
 
 
-@pytest.mark.parametrize("content", ["[a", "- a list\n", "just text"])
+@pytest.mark.parametrize("content", [b"[a", b"- a list\n", b"just text", b"\xff\xfe\x00\x81"])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
     file = tmp_path / "params.yaml"
-    file.write_text(content)
+    file.write_bytes(content)
     with pytest.raises(ParameterError):
         read_parameters(file)
 

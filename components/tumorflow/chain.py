@@ -97,6 +97,7 @@ STEPS = (
         image="tensorflow",
         arguments={
             "alias": "registry alias for the version if every rule passed; empty: none",
+            "registry": "name of the registry meant, so that another one is no repetition; not read",
         },
         returns="the release as JSON: decision, rules, model and files",
         example=(

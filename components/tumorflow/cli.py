@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -34,10 +35,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    except Exception as error:  # noqa: BLE001 - a traceback may hold data, and helps no user
+        print(f"tumorflow: {describe_unforeseen(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("tumorflow: interrupted; nothing half-written was left. Run again to go on.", file=sys.stderr)
         return INTERRUPTED
     return code
+
+
+def describe_unforeseen(error: Exception) -> str:
+    """Returns one sentence on an error that nobody foresaw: its kind and place, not its text."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "tumorflow" in frame.filename]
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return (
+        f"A command ends with a result or a reason. Received: {type(error).__name__}{place}, unforeseen. "
+        "An input may be damaged: write it again; else please report it."
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -100,7 +114,11 @@ def _add_step(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", s
     for name, meaning in step.arguments.items():
         required = name == "source"
         command.add_argument(
-            f"--{name.replace('_', '-')}", required=required, default="", metavar="TEXT", help=meaning
+            f"--{name.replace('_', '-')}",
+            required=required,
+            default="",
+            metavar="DIR" if required else "TEXT",
+            help=meaning,
         )
     command.add_argument(
         "--job", default="", metavar="NAME", help="pipeline run in MLflow that this belongs to"

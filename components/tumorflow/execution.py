@@ -8,13 +8,13 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tumorflow import lineage
 from tumorflow.chain import Step, find_step
-from tumorflow.errors import SourceError, TumorflowError, UnavailableError
+from tumorflow.errors import SourceError, TumorflowError, UnavailableError, UsageError
 from tumorflow.files import read_json, write_json, written_folder
 from tumorflow.params import Parameters, Section, parse_section
 from tumorflow.tracker import Tracker
@@ -53,6 +53,7 @@ def execute(
     step = find_step(name)
     section = parse_section(section_type(step), params)
     given = {input_name: _require_artifact(input_name, Path(path)) for input_name, path in inputs.items()}
+    _refuse_overwriting(step, Path(output), [*given.values(), *_sources(arguments or {})])
     try:
         with (
             track_step(step.name, job, section.model_dump(mode="json")) as tracker,
@@ -72,9 +73,12 @@ def _run(
     tracker: Tracker,
 ) -> str:
     started = time.monotonic()
+    code_hash = lineage.hash_code(step)  # before the code runs: it may be edited meanwhile
     run = importlib.import_module(step.module).run
     returned: str = run(section, **inputs, **{step.output: folder}, **arguments, tracker=tracker)
-    record = describe(step, section, folder, inputs, arguments, time.monotonic() - started)
+    record = describe(
+        step, section, folder, inputs, arguments, code_hash=code_hash, seconds=time.monotonic() - started
+    )
     write_json(folder / lineage.RECORD, record)
     tracker.log_params({"code_hash": record["code_hash"], "content_hash": record["content_hash"]})
     tracker.log_metrics({"seconds": record["seconds"], "peak_memory_mb": record["peak_memory_mb"]})
@@ -124,12 +128,14 @@ def describe(
     folder: Path,
     inputs: Mapping[str, Path],
     arguments: Mapping[str, str],
+    *,
+    code_hash: str,
     seconds: float,
 ) -> dict[str, Any]:
     """Returns the record of a step that has just written `folder`: cost, hashes, lineage."""
     params = section.model_dump(mode="json")
     own = {
-        "code_hash": lineage.hash_code(step),
+        "code_hash": code_hash,
         "params_hash": lineage.hash_params(params),
         "content_hash": lineage.hash_content(folder),
     }
@@ -158,6 +164,29 @@ def peak_memory_mb() -> float:
     """Returns the most memory this process has held, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _sources(arguments: Mapping[str, str]) -> list[Path]:
+    return [Path(arguments["source"])] if arguments.get("source") else []
+
+
+def _refuse_overwriting(step: Step, output: Path, read: Sequence[Path]) -> None:
+    """Refuses an output that would replace what the step reads, or anything that this step did not write."""
+    target = output.resolve()
+    for path in (path.resolve() for path in read):
+        if target == path or target in path.parents or path in target.parents:
+            raise UsageError(
+                f"The {step.output} is written apart from what the step reads. Received: --{step.output} "
+                f"{output}, which is, holds or lies in an input. Name another folder."
+            )
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    record = target / lineage.RECORD
+    if not record.is_file() or read_json(record).get("step") != step.name:
+        raise UsageError(
+            f"The {step.output} replaces nothing but an earlier {step.output}. Received: --{step.output} "
+            f"{output}, which holds something else. Name another folder, or remove that one."
+        )
 
 
 def _require_artifact(name: str, path: Path) -> Path:

@@ -5,7 +5,9 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +16,50 @@ from tumorflow.files import hash_file
 
 PACKAGE = Path(__file__).parent
 RECORD = "record.json"
+LIBRARIES = (
+    "ai-edge-litert",
+    "great-expectations",
+    "keras",
+    "mlflow",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pydicom",
+    "pylibjpeg",
+    "pylibjpeg-openjpeg",
+    "python-gdcm",
+    "scikit-image",
+    "scikit-learn",
+    "scipy",
+    "tensorflow-cpu",
+)
 
 
 def hash_code(step: Step) -> str:
-    """Returns the hash of everything of this package that a step runs, 16 hexadecimal digits."""
-    digest = hashlib.sha256()
+    """Returns the hash of what a step runs, 16 hexadecimal digits: its code and the libraries' versions."""
+    digest = hashlib.sha256("\n".join(library_versions()).encode())
     for path in code_files(step):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0")
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
+def library_versions() -> list[str]:
+    """Returns the interpreter and the libraries that decide results, as `name==version`."""
+    installed = [f"python=={sys.version.split()[0]}"]
+    for name in LIBRARIES:
+        try:
+            installed.append(f"{name}=={version(name)}")
+        except PackageNotFoundError:  # the light image holds no TensorFlow
+            continue
+    return installed
+
+
 def code_files(step: Step) -> list[Path]:
-    """Returns the sorted files of a step's room and of all tumorflow modules it imports, directly or not."""
+    """Returns the sorted files of a step's room, its harness, and all tumorflow modules that these import."""
     room = PACKAGE / step.room
     files = {path for path in room.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    for module in [path for path in files if path.suffix == ".py"]:
+    for module in [PACKAGE / "execution.py", *(path for path in files if path.suffix == ".py")]:
         files |= _imported_modules(module)
     # a step is handed its parameters with every default filled in: their definition changes nothing by itself
     return sorted(files - {PACKAGE / "params.py"})

@@ -66,6 +66,14 @@ class IngestParams(Section):
     max_quarantined_fraction: Fraction = 0.5
     max_pixels: Annotated[int, Field(ge=1)] = 4096 * 4096
 
+    @field_validator("labels")
+    @classmethod
+    def _check_labels(cls, value: str) -> str:
+        # the source's content hash covers only what lies in it
+        if Path(value).is_absolute() or ".." in Path(value).parts:
+            raise ValueError("a path below the source")
+        return value
+
     @model_validator(mode="after")
     def _check_class_folders(self) -> "IngestParams":
         if set(self.class_folders.values()) - set(self.classes):
@@ -250,7 +258,7 @@ def read_parameters(
     for source in sources:
         try:
             layer = yaml.safe_load(source.read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ParameterError(
                 f"Parameters are a readable YAML file. Received: {source} ({type(error).__name__}). "
                 "Check the path and the file's indentation."
@@ -267,7 +275,12 @@ def read_parameters(
                 f"An override reads SECTION.KEY=VALUE. Received: '{override}'. "
                 "For example: --set train.epochs=5"
             )
-        layer = yaml.safe_load(value)
+        try:
+            layer = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ParameterError(
+                f"The value of an override is YAML. Received: '{override}'. Quote it, or close its brackets."
+            ) from error
         for part in reversed(key.split(".")):
             layer = {part: layer}
         tree = merge(tree, layer)

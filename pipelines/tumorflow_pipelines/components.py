@@ -114,6 +114,7 @@ def evaluate(
 @dsl.component(base_image=TENSORFLOW_IMAGE, install_kfp_package=False)
 def export(
     alias: str,
+    registry: str,
     params: str,
     code_hash: str,
     job: str,
@@ -132,7 +133,7 @@ def export(
         params=params,
         inputs={"tensors": tensors.path, "model": model.path, "evaluation": evaluation.path},
         output=release.path,
-        arguments={"alias": alias},
+        arguments={"alias": alias, "registry": registry},
         job=job,
     )
     return json.dumps({**json.loads(returned), "uri": release.uri})

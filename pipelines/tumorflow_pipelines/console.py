@@ -22,12 +22,16 @@ class Progress:
 
 
 class Console(io.TextIOBase):
-    """A stream that keeps every line in a log, and shows the ones that matter."""
+    """A stream that keeps every line in a log, and shows the ones that matter.
 
-    def __init__(self, log: TextIO, screen: TextIO) -> None:
+    `hidden` is a text that neither may hold.
+    """
+
+    def __init__(self, log: TextIO, screen: TextIO, hidden: str = "") -> None:
         super().__init__()
         self.progress = Progress()
         self._log = log
+        self._hidden = hidden
         self._screen = screen
         self._pending = ""
         self._bar: Any = None
@@ -39,11 +43,12 @@ class Console(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Returns the number of characters taken."""
-        self._log.write(text)
         self._pending += text
         *lines, self._pending = self._pending.split("\n")
         for line in lines:
-            self._show(line)
+            shown = line.replace(self._hidden, "SOURCE") if self._hidden else line
+            self._log.write(f"{shown}\n")
+            self._show(shown)
         return len(text)
 
     def flush(self) -> None:

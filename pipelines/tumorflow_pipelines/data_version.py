@@ -9,10 +9,10 @@ import yaml
 from tumorflow.errors import SourceError, UnavailableError
 
 
-def hash_source(source: Path) -> str:
+def hash_source(source: Path, state_folder: Path) -> str:
     """Returns the MD5 that DVC gives a folder's content, as it stands in a `.dvc` file without its `.dir`.
 
-    Hashes of unchanged files come from a state database, so that a second call costs no reading.
+    Hashes of unchanged files come from a database in `state_folder`: a second call reads nothing.
 
     Raises:
         SourceError: the folder is missing or a file in it cannot be read.
@@ -29,7 +29,6 @@ def hash_source(source: Path) -> str:
             "Check the path."
         )
     files = LocalFileSystem()
-    state_folder = Path.cwd() / "runs" / "hashes"
     state_folder.mkdir(parents=True, exist_ok=True)
     try:
         with closing(State(root_dir="/", tmp_dir=str(state_folder))) as state:
@@ -49,8 +48,18 @@ def hash_source(source: Path) -> str:
 
 
 def committed_hash(pointer: Path) -> str:
-    """Returns the hash that a `.dvc` file promises, without its `.dir`; empty where there is no such file."""
+    """Returns the hash that a `.dvc` file promises, without its `.dir`; empty where there is no such file.
+
+    Raises:
+        SourceError: the file is no such promise.
+    """
     if not pointer.is_file():
         return ""
-    entry = yaml.safe_load(pointer.read_text())["outs"][0]
-    return str(entry["md5"]).removesuffix(".dir")
+    try:
+        entry = yaml.safe_load(pointer.read_text())["outs"][0]
+        return str(entry["md5"]).removesuffix(".dir")
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError) as error:
+        raise SourceError(
+            f"A .dvc file names the version of one folder. Received: {pointer}, which is not of that form "
+            f"({type(error).__name__}). Write it anew: dvc add {pointer.with_suffix('')}"
+        ) from error

@@ -2,11 +2,13 @@
 
 import fcntl
 import shutil
+import signal
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from tumorflow.errors import TumorflowError, UsageError
@@ -39,7 +41,8 @@ def run_locally(definition: Path, arguments: Mapping[str, str], root: Path, log:
     from kfp import components, local
 
     pipeline = components.load_component_from_file(str(definition))
-    with log.open("w") as file, Console(file, screen()) as console, warnings.catch_warnings():
+    hidden = arguments["source"]  # a path may hold a name
+    with log.open("w") as file, Console(file, screen(), hidden) as console, warnings.catch_warnings():
         # kfp warns that an image may lack what a step needs; in process it is the same installation
         warnings.filterwarnings("ignore", message="You may be attemping", category=RuntimeWarning)
         local.init(
@@ -83,10 +86,28 @@ def exclusive(root: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def interrupted_by_termination() -> Iterator[None]:
+    """While the block runs, SIGTERM ends the step under way and then the run, as Ctrl-C does."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        import psutil
+
+        for process in psutil.Process().children(recursive=True):
+            process.terminate()
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
 def sweep(root: Path) -> None:
-    """Removes folders that a killed step was still writing; nothing else refers to them."""
-    for partial in root.rglob(".*.partial"):
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
+    """Removes what a killed step was still writing, or replacing; nothing refers to it."""
+    for left in [*root.rglob(".*.partial"), *root.rglob(".*.former")]:
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
         else:
-            partial.unlink(missing_ok=True)
+            left.unlink(missing_ok=True)

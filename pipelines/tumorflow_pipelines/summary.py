@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tumorflow.chain import STEPS
+from tumorflow.errors import TumorflowError
 from tumorflow.files import read_json
 from tumorflow.lineage import RECORD, combine_params_hashes, read_git_commit
+from tumorflow.tracker import RegisteredVersion
 
 GROUP_NAMES = {"patient": "patients", "near_duplicates": "groups of near-duplicates"}
 HEADLINES = ("macro_f1", "macro_auc", "accuracy", "balanced_accuracy", "calibration_error")
@@ -21,6 +23,8 @@ def summarise(outputs: Mapping[str, Any], executed: Sequence[str]) -> dict[str, 
         executed: names of the steps that ran; the others came from the cache.
     """
     release = json.loads(outputs["release"])
+    current = look_up(outputs)
+    model = {**release["model"], "aliases": list(current.aliases) if current else []}
     folders = {step.output: Path(outputs.get(step.output) or "") for step in STEPS}
     folders["release"] = Path(release["uri"])
     records = {step.name: read_json(folders[step.output] / RECORD) for step in STEPS}
@@ -30,7 +34,7 @@ def summarise(outputs: Mapping[str, Any], executed: Sequence[str]) -> dict[str, 
     return {
         "status": "finished",
         "data_hash": lineage["data_hash"],
-        "git_commit": read_git_commit(),
+        "git_commit": records["export"]["git_commit"],
         "params_hash": combine_params_hashes(lineage),
         "seed": records["train"]["params"]["seed"],
         "decision": {"verdict": release["decision"], "rules": release["rules"]},
@@ -39,7 +43,7 @@ def summarise(outputs: Mapping[str, Any], executed: Sequence[str]) -> dict[str, 
         "groups": preprocessing["groups"],
         "slices": preprocessing["slices"],
         "groups_from": preprocessing["groups_from"],
-        "model": release["model"],
+        "model": model,
         "artifacts": artifact_paths(folders),
         "steps": [
             {
@@ -71,16 +75,27 @@ def artifact_paths(folders: Mapping[str, Path]) -> dict[str, str]:
     return {name: str(path) for name, path in {**folders, **files, **tflite}.items()}
 
 
-def failed(error: str, exit_code: int, data_hash: str, executed: Sequence[str]) -> dict[str, Any]:
-    """Returns summary.json's content for a run that a step ended."""
+def failed(error: BaseException, data_hash: str) -> dict[str, Any]:
+    """Returns summary.json's content for a run that ended without a decision."""
+    explained = isinstance(error, TumorflowError)
     return {
-        "status": "failed",
-        "error": {"message": error, "exit_code": exit_code},
+        "status": "interrupted" if isinstance(error, KeyboardInterrupt) else "failed",
+        "error": {
+            "message": str(error) if explained else type(error).__name__,
+            "exit_code": error.exit_code if isinstance(error, TumorflowError) else 1,
+        },
         "data_hash": data_hash,
         "git_commit": read_git_commit(),
         "decision": None,
-        "steps": [{"name": name, "cached": False} for name in executed],
     }
+
+
+def look_up(outputs: Mapping[str, Any]) -> RegisteredVersion | None:
+    """Returns the version that a release registered, as the registry knows it now; None: it is gone."""
+    from tumorflow.tracking import look_up_version
+
+    model = json.loads(outputs["release"])["model"]
+    return look_up_version(model["name"], model["version"], model["run_id"])
 
 
 def describe(summary: Mapping[str, Any]) -> list[str]:

@@ -31,6 +31,7 @@ def train_pipeline(
     source: str,
     data_hash: str,
     key_id: str,
+    registry: str,
     ingest_params: str,
     ingest_code: str,
     validate_params: str,
@@ -73,6 +74,7 @@ def train_pipeline(
     )
     evaluation = evaluate.outputs["evaluation"]
     shipped = {
+        "registry": registry,
         "params": export_params,
         "code_hash": export_code,
         "job": job,
@@ -97,9 +99,9 @@ def train_pipeline(
 
 
 def pipeline_arguments(
-    source: str, data_hash: str, key_id: str, params: dict[str, str], code: dict[str, str]
+    source: str, data_hash: str, key_id: str, registry: str, params: dict[str, str], code: dict[str, str]
 ) -> dict[str, str]:
     """Returns the arguments of a run, from each step's parameters (JSON) and code hash by its name."""
     by_step = {f"{step.name}_params": params[step.name] for step in STEPS}
     by_step |= {f"{step.name}_code": code[step.name] for step in STEPS}
-    return {"source": source, "data_hash": data_hash, "key_id": key_id, **by_step}
+    return {"source": source, "data_hash": data_hash, "key_id": key_id, "registry": registry, **by_step}

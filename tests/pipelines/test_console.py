@@ -9,7 +9,7 @@ LINES = """\
     step ingest: started in tumorflow-train-2026-01-01
     ingest: 3/9 slices
     note: 2 files were refused
-    some library said something
+    some library said something of SOURCE
     step ingest: finished in 1.2 s
     step validate: started in tumorflow-train-2026-01-01
     step validate: failed {"exit_code": 1, "message": "no"}
@@ -23,8 +23,8 @@ class Terminal(io.StringIO):
 
 def test_only_what_matters_is_shown_and_everything_is_logged():
     log, screen = io.StringIO(), io.StringIO()
-    with Console(log, screen) as console:
-        for character in LINES:  # however the lines are cut
+    with Console(log, screen, hidden="Doe^Jane") as console:
+        for character in LINES.replace("SOURCE", "Doe^Jane"):  # however the lines are cut
             console.write(character)
         assert log.getvalue() == LINES
     assert screen.getvalue().splitlines() == [

@@ -185,6 +185,42 @@ def test_a_killed_run_leaves_nothing_half_written_and_the_next_one_gives_the_sam
     assert not list((place / "runs").rglob("*.partial"))
 
 
+def test_a_version_that_the_registry_lost_is_registered_again(accepted, place, tmp_path):
+    elsewhere = {**environment(place), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/other.db"}
+    done = subprocess.run(command(), cwd=place, env=elsewhere, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [name for name, from_cache in cached(place).items() if not from_cache] == ["export"]
+    assert summary(place)["model"]["aliases"] == ["candidate"]
+    (tmp_path / "other.db").unlink()
+    done = subprocess.run(command(), cwd=place, env=elsewhere, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [name for name, from_cache in cached(place).items() if not from_cache] == ["export"]
+
+
+def test_a_terminated_run_ends_its_step_and_says_so(accepted, place):
+    with subprocess.Popen(
+        command("seed=9"),
+        cwd=place,
+        env=environment(place),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as victim:
+        for line in victim.stdout:
+            if line.startswith("ingest"):
+                break
+        victim.terminate()
+        told = victim.stdout.read()
+    assert victim.returncode == 130
+    assert "interrupted" in told
+    assert "Traceback" not in told
+    assert summary(place)["status"] == "interrupted"
+    running = subprocess.run(["pgrep", "-f", f"{place}/runs"], capture_output=True, text=True, check=False)
+    assert running.stdout == "", "no step outlives the run"
+    assert run(place).returncode == 0
+    assert summary(place)["status"] == "finished"
+
+
 @pytest.mark.parametrize(
     ("prepare", "code", "message"),
     [

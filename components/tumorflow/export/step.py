@@ -34,6 +34,7 @@ def run(
     evaluation: Path,
     release: Path,
     alias: str,
+    registry: str,  # noqa: ARG001 - part of the cache key alone
     tracker: Tracker,
 ) -> str:
     """Returns the release as JSON: final decision, its rules, the registered version and the files.

@@ -1,7 +1,7 @@
 """The secret under which pseudonyms are made.
 
-This is the one place where an environment variable is read: the deployment hands the secret in. Whoever
-has the key can tell which pseudonym belongs to a patient whose ID they know, so it lies beside no data.
+The deployment hands it in by an environment variable, as secrets are. Whoever has the key can
+tell which pseudonym belongs to a patient whose ID they know, so it lies beside no data.
 """
 
 import binascii

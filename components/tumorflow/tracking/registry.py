@@ -1,5 +1,6 @@
 """The model registry of MLflow: a version with its evidence, found again rather than doubled."""
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from tumorflow.tracker import ModelRegistration, RegisteredVersion
@@ -17,18 +18,36 @@ def register(client: "MlflowClient", run_id: str, registration: ModelRegistratio
 
     An alias that the registration does not ask for is never touched.
     """
-    version = find_version(client, registration) or create_version(client, run_id, registration)
+    kept = find_version(client, registration) or create_version(client, run_id, registration)
     for key, value in registration.tags.items():
-        client.set_model_version_tag(registration.name, version.version, key, value)
+        client.set_model_version_tag(registration.name, kept.version, key, value)
     if registration.alias:
-        client.set_registered_model_alias(registration.name, registration.alias, version.version)
-    current = client.get_model_version(registration.name, version.version)
+        client.set_registered_model_alias(registration.name, registration.alias, kept.version)
+    return describe_version(client, registration.name, str(kept.version))
+
+
+def describe_version(client: "MlflowClient", name: str, number: str) -> RegisteredVersion:
+    """Returns a version as it is now, with the aliases it has now."""
+    current = client.get_model_version(name, number)
     return RegisteredVersion(
-        name=registration.name,
+        name=name,
         version=str(current.version),
         aliases=tuple(sorted(current.aliases)),
         run_id=str(current.run_id),
     )
+
+
+def look_up_version(name: str, number: str, run_id: str) -> RegisteredVersion | None:
+    """Returns a version as the registry knows it now; None where it is gone, or is another run's."""
+    from mlflow.exceptions import MlflowException
+
+    from tumorflow.tracking.runs import connect
+
+    try:
+        found = describe_version(connect(), name, number)
+    except MlflowException:
+        return None
+    return found if found.run_id == run_id else None
 
 
 def find_version(client: "MlflowClient", registration: ModelRegistration) -> "ModelVersion | None":
@@ -59,7 +78,7 @@ def create_version(client: "MlflowClient", run_id: str, registration: ModelRegis
             name="model",
             signature=signature,
             input_example=registration.input_example,
-            pip_requirements=[*REQUIREMENTS],
+            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
         )
     try:
         client.create_registered_model(registration.name)

@@ -62,13 +62,14 @@ def connect() -> "MlflowClient":
     except MlflowException as error:
         raise UnavailableError(
             f"Runs are tracked by MLflow at MLFLOW_TRACKING_URI. Received: no usable answer from "
-            f"{_without_credentials(uri)} ({type(error).__name__}). "
+            f"{without_credentials(uri)} ({type(error).__name__}). "
             "Check the address, the credentials and the server."
         ) from error
     return client
 
 
-def _without_credentials(uri: str) -> str:
+def without_credentials(uri: str) -> str:
+    """Returns an address without user and password."""
     scheme, separator, rest = uri.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 

@@ -49,7 +49,7 @@ def run(params: ValidateParams, *, dataset: Path, validation: Path, tracker: Tra
             f"({number}) {error['rule']}: {error['message']} {error['remedy']}"
             for number, error in enumerate(errors, start=1)
         )
-        raise DataError(f"The data breaks {len(errors)} rules that training needs. {found}")
+        raise DataError(f"The data breaks {len(errors)} of the rules that training needs. {found}")
     return ""
 
 
