@@ -48,7 +48,6 @@ def connect() -> "MlflowClient":
     import logging
 
     import mlflow
-    from mlflow.exceptions import MlflowException
 
     for chatty in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -57,15 +56,28 @@ def connect() -> "MlflowClient":
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient()
-    try:
+    with explained():
         client.search_experiments(max_results=1)
+    return client
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns MLflow's own errors in the block into one message.
+
+    Raises:
+        UnavailableError: the server cannot be reached or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
     except MlflowException as error:
         raise UnavailableError(
             f"Runs are tracked by MLflow at MLFLOW_TRACKING_URI. Received: no usable answer from "
-            f"{without_credentials(uri)} ({type(error).__name__}). "
+            f"{without_credentials(tracking_uri())} ({error.error_code}). "
             "Check the address, the credentials and the server."
         ) from error
-    return client
 
 
 def without_credentials(uri: str) -> str:
@@ -97,13 +109,14 @@ def experiment_id(client: "MlflowClient") -> str:
 def track_step(name: str, job: str, params: Mapping[str, Any]) -> Iterator[Tracker]:
     """Yields the tracked run of a step; it ends as finished, failed or killed, as the block does."""
     client = connect()
-    experiment = experiment_id(client)
-    tags = {"tumorflow.step": name, "mlflow.source.git.commit": read_git_commit()}
-    if job:
-        tags |= {PARENT_TAG: find_or_create_parent(client, experiment, job), JOB_TAG: job}
-    run = client.create_run(experiment, tags=tags, run_name=name)
-    tracker = MlflowTracker(client, run.info.run_id)
-    tracker.log_params({f"{name}.{key}": _readable(value) for key, value in params.items()})
+    with explained():
+        experiment = experiment_id(client)
+        tags = {"tumorflow.step": name, "mlflow.source.git.commit": read_git_commit()}
+        if job:
+            tags |= {PARENT_TAG: find_or_create_parent(client, experiment, job), JOB_TAG: job}
+        run = client.create_run(experiment, tags=tags, run_name=name)
+        tracker = MlflowTracker(client, run.info.run_id)
+        tracker.log_params({f"{name}.{key}": _readable(value) for key, value in params.items()})
     try:
         yield tracker
     except KeyboardInterrupt:
