@@ -1,0 +1,133 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tumorflow.errors import ParameterError
+from tumorflow.export.step import run
+from tumorflow.files import write_json
+from tumorflow.params import ExportParams
+from tumorflow.tracker import RegisteredVersion, Untracked
+
+CLASSES = ("normal", "benign", "malignant")
+PARAMS = ExportParams(calibration_slices=4)
+
+
+class Registry(Untracked):
+    """Keeps what would be registered."""
+
+    def register_model(self, registration):
+        self.registration = registration
+        self.evidence = {
+            path.relative_to(registration.evidence["evidence"]).as_posix()
+            for path in registration.evidence["evidence"].rglob("*.*")
+        }
+        aliases = (registration.alias,) if registration.alias else ()
+        return RegisteredVersion(registration.name, "1", aliases, "run-1")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Artifacts of a tiny network, its answers on eight test slices among them."""
+    from tumorflow.tensorflow_runtime import configure
+
+    keras = configure(seed=2)
+    place = tmp_path_factory.mktemp("inputs")
+    folders = {name: place / name for name in ("tensors", "model", "evaluation")}
+    for folder in folders.values():
+        folder.mkdir()
+    pixels = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(pixels))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    network = keras.Model(pixels, keras.layers.Dense(3, activation="softmax")(x))
+    network.save(folders["model"] / "model.keras")
+    write_json(folders["model"] / "training.json", {"backbone": "tiny"})
+
+    slices = np.random.default_rng(1).integers(0, 256, (12, 16, 16, 3)).astype(np.uint8)
+    (folders["tensors"] / "shards").mkdir()
+    np.save(folders["tensors"] / "shards" / "shard-00000.npy", slices)
+    index = pd.DataFrame(
+        {
+            "slice_id": [f"s{number}" for number in range(12)],
+            "shard": "shard-00000.npy",
+            "row": range(12),
+            "split": ["train"] * 4 + ["test"] * 8,
+        }
+    )
+    index.to_parquet(folders["tensors"] / "index.parquet")
+    write_json(folders["tensors"] / "preprocessing.json", {"split_hash": "s" * 64})
+
+    answers = network.predict(slices[4:][::-1].astype(np.float32), verbose=0)
+    predictions = pd.DataFrame(answers, columns=[f"probability_{name}" for name in CLASSES])
+    predictions.insert(0, "slice_id", [f"s{number}" for number in range(11, 3, -1)])
+    predictions.to_parquet(folders["evaluation"] / "predictions.parquet")
+    (folders["evaluation"] / "report.html").write_text("<p>report</p>")
+    lineage = {"data_hash": "d" * 32, "train": {"params_hash": "p", "content_hash": "c"}}
+    write_json(folders["evaluation"] / "record.json", {"git_commit": "g" * 40, "lineage": lineage})
+    return folders
+
+
+def export(inputs, folder, gate="accepted", params=PARAMS, alias="candidate"):
+    rules = [
+        {"name": "macro_f1", "passed": gate == "accepted", "observed": 0.5, "required": 0.4, "message": ""}
+    ]
+    write_json(inputs["evaluation"] / "decision.json", {"decision": gate, "rules": rules})
+    folder.mkdir()
+    registry = Registry()
+    told = run(params, **inputs, release=folder, alias=alias, registry="", tracker=registry)
+    return SimpleNamespace(told=json.loads(told), registry=registry, folder=folder)
+
+
+def test_an_accepted_model_is_released_with_its_evidence(inputs, tmp_path):
+    done = export(inputs, tmp_path / "release")
+    assert done.told["decision"] == "accepted"
+    assert [rule["name"] for rule in done.told["rules"]] == [
+        "macro_f1",
+        "tflite_float32_label_agreement",
+        "tflite_float32_probability_difference",
+    ]
+    assert done.told["model"] == {
+        "name": "tumorflow-ct",
+        "version": "1",
+        "aliases": ["candidate"],
+        "run_id": "run-1",
+    }
+    assert {path.name for path in (done.folder / "tflite").iterdir()} == {
+        "model_float32.tflite",
+        "model_dynamic.tflite",
+    }
+    assert {"evaluation/report.html", "release/decision.json", "lineage.json"} <= done.registry.evidence
+    tags = done.registry.registration.tags
+    assert tags["tumorflow.decision"] == "accepted"
+    assert tags["tumorflow.data_hash"] == "d" * 32
+    assert tags["tumorflow.git_commit"] == "g" * 40
+
+
+def test_a_rejected_model_is_registered_without_an_alias(inputs, tmp_path):
+    done = export(inputs, tmp_path / "release", gate="rejected")
+    assert done.told["decision"] == "rejected"
+    assert done.registry.registration.alias == ""
+    assert "failed macro_f1" in done.registry.registration.description
+
+
+def test_missing_parity_takes_an_acceptance_back(inputs, tmp_path):
+    predictions = pd.read_parquet(inputs["evaluation"] / "predictions.parquet")
+    columns = [f"probability_{name}" for name in CLASSES]
+    predictions[columns] = np.eye(3)[predictions[columns].to_numpy().argmin(axis=1)]
+    changed = {**inputs, "evaluation": tmp_path / "evaluation"}
+    changed["evaluation"].mkdir()
+    for name in ("report.html", "record.json"):
+        (changed["evaluation"] / name).write_bytes((inputs["evaluation"] / name).read_bytes())
+    predictions.to_parquet(changed["evaluation"] / "predictions.parquet")
+    done = export(changed, tmp_path / "release")
+    assert done.told["decision"] == "rejected"
+    assert done.registry.registration.alias == ""
+    assert (done.folder / "tflite" / "model_float32.tflite").is_file(), "the evidence stays"
+    assert not (done.folder / "tflite" / "model_dynamic.tflite").exists(), "a file that is not required goes"
+
+
+def test_the_reviewers_alias_is_refused(inputs, tmp_path):
+    with pytest.raises(ParameterError, match="champion"):
+        export(inputs, tmp_path / "release", alias="champion")
