@@ -20,6 +20,13 @@ def test_classes_and_seed_reach_every_section():
     assert params.section("evaluate").classes == ("a", "b")
 
 
+def test_retraining_looks_at_the_model_that_is_exported():
+    params = read_parameters(COMMITTED, overrides=["export.registered_model=other"])
+    assert params.retrain.registered_model == "other"
+    params = read_parameters(None, overrides=["export.registered_model=a", "retrain.registered_model=b"])
+    assert (params.export.registered_model, params.retrain.registered_model) == ("a", "b")
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [

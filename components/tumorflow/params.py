@@ -15,6 +15,7 @@ from tumorflow.errors import ParameterError
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Variant = Literal["float32", "dynamic"]
 PositiveInt = Annotated[int, Field(ge=1)]
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_. -]+$")]
 
 
 class Section(BaseModel):
@@ -167,12 +168,15 @@ class EvaluateParams(Section):
     min_test_groups_per_class: PositiveInt = 3
     require_better_than_chance: bool = True
     """The lower confidence bound of balanced accuracy beats always answering with the majority class."""
+    champion_margin: Fraction = 0.05
+    """The lower confidence bound of the difference from the champion, in macro-F1 and in macro AUC, is above
+    minus this."""
 
 
 class ExportParams(Section):
     """TFLite, its parity with Keras, and the registered name."""
 
-    registered_model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_. -]+$")] = "tumorflow-ct"
+    registered_model: ModelName = "tumorflow-ct"
     variants: tuple[Variant, ...] = ("float32", "dynamic")
     required_variants: tuple[Variant, ...] = ("float32",)
     """A model is rejected if one of these misses parity; any other that does is left out of the release."""
@@ -193,6 +197,15 @@ class ExportParams(Section):
         return self
 
 
+class RetrainParams(Section):
+    """When new data are worth a new model."""
+
+    registered_model: ModelName = "tumorflow-ct"
+    """Whose champion is the yardstick; `export.registered_model` unless it is given."""
+    min_new_patients: PositiveInt = 10
+    """Patients (slices, where the source names no patients) that the champion does not know."""
+
+
 class Parameters(BaseModel):
     """The whole of params.yaml."""
 
@@ -205,6 +218,7 @@ class Parameters(BaseModel):
     train: TrainParams = TrainParams()
     evaluate: EvaluateParams = EvaluateParams()
     export: ExportParams = ExportParams()
+    retrain: RetrainParams = RetrainParams()
 
     @model_validator(mode="before")
     @classmethod
@@ -217,6 +231,9 @@ class Parameters(BaseModel):
             section = {} if sections.get(name) is None else sections[name]
             if isinstance(section, dict):
                 sections[name] = {**shared, **section}
+        exported, retrained = sections["export"], sections["retrain"]
+        if isinstance(exported, dict) and isinstance(retrained, dict) and "registered_model" in exported:
+            sections["retrain"] = {"registered_model": exported["registered_model"], **retrained}
         return sections
 
     def section(self, name: str) -> Section:
@@ -225,7 +242,7 @@ class Parameters(BaseModel):
         return section
 
 
-SECTION_NAMES = ("sample", "ingest", "validate", "preprocess", "train", "evaluate", "export")
+SECTION_NAMES = ("sample", "ingest", "validate", "preprocess", "train", "evaluate", "export", "retrain")
 
 SectionType = TypeVar("SectionType", bound=Section)
 
