@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from tumorflow.cluster import ClusterParams
 from tumorflow.errors import ParameterError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -107,6 +108,8 @@ class PreprocessParams(Section):
     near_duplicate_similarity: Annotated[float, Field(ge=0.3, le=1.0)] = 0.5
     """Correlation of outlines from which two slices without a patient count as one scan. On IQ-OTH/NCCD 0.5
     joins neighbours and few strangers; at 0.4 strangers chain into one giant group."""
+    parallel_parts: Annotated[int, Field(ge=1, le=64)] = 1
+    """In how many parts, side by side, a pipeline prepares the slices; results do not depend on it."""
 
     @field_validator("windows", mode="before")
     @classmethod
@@ -219,6 +222,7 @@ class Parameters(BaseModel):
     evaluate: EvaluateParams = EvaluateParams()
     export: ExportParams = ExportParams()
     retrain: RetrainParams = RetrainParams()
+    cluster: ClusterParams = ClusterParams()
 
     @model_validator(mode="before")
     @classmethod
