@@ -1,6 +1,6 @@
 """What a step may tell the experiment tracker and the model registry, without knowing which ones they are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -38,6 +38,7 @@ class RegisteredVersion:
     version: str
     aliases: tuple[str, ...] = field(default=())
     run_id: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class Tracker(Protocol):
@@ -57,6 +58,19 @@ class Tracker(Protocol):
 
     def register_model(self, registration: ModelRegistration) -> RegisteredVersion:
         """Returns the version that holds this model; a repeated call returns the same one."""
+
+    def find_champion(self, name: str) -> RegisteredVersion | None:
+        """Returns the version that a reviewer made the model's champion; None: there is none."""
+
+    def fetch_version(self, name: str, version: str, folder: Path, files: Sequence[str]) -> RegisteredVersion:
+        """Returns a version, after writing those of `files` that it has into `folder`, under their names.
+
+        A file is `model.keras`, or the path of a piece of evidence as it was registered: `evidence/…`.
+
+        Raises:
+            ParameterError: there is no such version.
+            UnavailableError: a file that it has cannot be had.
+        """
 
 
 class Untracked:
@@ -78,5 +92,21 @@ class Untracked:
         """Refuses: a version that nobody can find is none."""
         raise UnavailableError(
             f"A model version needs a registry. Received: no tracker for '{registration.name}'. "
+            "Set MLFLOW_TRACKING_URI."
+        )
+
+    def find_champion(self, name: str) -> RegisteredVersion | None:
+        """Finds none."""
+
+    def fetch_version(
+        self,
+        name: str,
+        version: str,
+        folder: Path,  # noqa: ARG002 - nothing is written
+        files: Sequence[str],  # noqa: ARG002
+    ) -> RegisteredVersion:
+        """Refuses: what was never kept cannot be had."""
+        raise UnavailableError(
+            f"A model version comes from a registry. Received: no tracker for '{name}/{version}'. "
             "Set MLFLOW_TRACKING_URI."
         )

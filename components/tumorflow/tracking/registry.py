@@ -1,8 +1,13 @@
 """The model registry of MLflow: a version with its evidence, found again rather than doubled."""
 
+import shutil
+import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from tumorflow.errors import ParameterError, UnavailableError
 from tumorflow.tracker import ModelRegistration, RegisteredVersion
 
 if TYPE_CHECKING:
@@ -10,6 +15,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 FINGERPRINT_TAG = "tumorflow.fingerprint"
+CHAMPION = "champion"
+MODEL_FILE = "model.keras"
 REQUIREMENTS = ("keras", "tensorflow-cpu", "numpy")
 
 
@@ -34,7 +41,76 @@ def describe_version(client: "MlflowClient", name: str, number: str) -> Register
         version=str(current.version),
         aliases=tuple(sorted(current.aliases)),
         run_id=str(current.run_id),
+        tags=dict(current.tags),
     )
+
+
+def find_champion(client: "MlflowClient", name: str) -> RegisteredVersion | None:
+    """Returns the version of a registered model that has the alias `champion`; None: there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        # MLflow's words for a model that is not there, and for an alias that is not
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    return describe_version(client, name, str(found.version))
+
+
+def fetch(
+    client: "MlflowClient", name: str, number: str, folder: Path, files: Sequence[str]
+) -> RegisteredVersion:
+    """Returns a version, after writing those of `files` that it has into `folder`, under their names.
+
+    Nothing is loaded: MLflow's own loader would unpickle what it finds beside the Keras file.
+
+    Args:
+        client: of the registry.
+        name: of the registered model.
+        number: of its version.
+        folder: an existing folder.
+        files: `model.keras`, and paths of evidence in the run that made the version.
+
+    Raises:
+        ParameterError: there is no such version.
+        UnavailableError: a file that it has cannot be had.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = describe_version(client, name, number)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise ParameterError(
+            f"A model version is one of the registry's. Received: {name}/{number}, which is not there. "
+            "Look its number up in MLflow."
+        ) from error
+    model = client.get_model_version_download_uri(name, number)
+    for file in files:
+        source = f"{model}/data/{file}" if file == MODEL_FILE else f"runs:/{found.run_id}/{file}"
+        try:
+            _download(source, folder / file)
+        except OSError as error:
+            raise UnavailableError(
+                "The files of a model version can be fetched from MLflow's artifact store. Received: "
+                f"{type(error).__name__} for '{file}' of {name}/{number}. Check the store and your access."
+            ) from error
+    return found
+
+
+def _download(source: str, target: Path) -> None:
+    """Writes the file at an artifact address to `target`; nothing where there is none."""
+    from mlflow.artifacts import download_artifacts, list_artifacts
+
+    above, _, name = source.rpartition("/")
+    if name not in {PurePosixPath(entry.path).name for entry in list_artifacts(artifact_uri=above)}:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="tumorflow-download-") as aside:
+        shutil.move(download_artifacts(artifact_uri=source, dst_path=aside), target)
 
 
 def look_up_version(name: str, number: str, run_id: str) -> RegisteredVersion | None:

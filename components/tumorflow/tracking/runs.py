@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,3 +214,17 @@ class MlflowTracker:
         from tumorflow.tracking.registry import register
 
         return register(self.client, self.run_id, registration)
+
+    def find_champion(self, name: str) -> RegisteredVersion | None:
+        """Returns the version that a reviewer made the model's champion; None: there is none."""
+        from tumorflow.tracking.registry import find_champion
+
+        with explained():
+            return find_champion(self.client, name)
+
+    def fetch_version(self, name: str, version: str, folder: Path, files: Sequence[str]) -> RegisteredVersion:
+        """Returns a version, after writing those of `files` that it has into `folder`, under their names."""
+        from tumorflow.tracking.registry import fetch
+
+        with explained():
+            return fetch(self.client, name, version, folder, files)
