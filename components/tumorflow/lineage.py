@@ -62,7 +62,7 @@ def code_files(step: Step) -> list[Path]:
     for module in [PACKAGE / "execution.py", *(path for path in files if path.suffix == ".py")]:
         files |= _imported_modules(module)
     # a step is handed its parameters with every default filled in: their definition changes nothing by itself
-    return sorted(files - {PACKAGE / "params.py"})
+    return sorted(files - {PACKAGE / "params.py", PACKAGE / "cluster.py"})
 
 
 def _imported_modules(module: Path) -> set[Path]:

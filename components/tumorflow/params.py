@@ -4,6 +4,7 @@
 that its step needs.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -346,6 +347,7 @@ def explain(error: ValidationError, prefix: str) -> str:
     for fault in error.errors():
         key = ".".join([prefix, *map(str, fault["loc"])]).strip(".") or "params"
         rule = "the key is unknown" if fault["type"] == "extra_forbidden" else fault["msg"].lower()
-        received = "" if fault["type"] == "extra_forbidden" else f" Received: {fault['input']!r}."
+        value = re.sub(r"//[^/\s]+@", "//…@", repr(fault["input"]))  # an address may hold a password
+        received = "" if fault["type"] == "extra_forbidden" else f" Received: {value}."
         lines.append(f"Parameter '{key}': {rule}.{received}")
     return " ".join(lines) + " See params.yaml for every key and its meaning."

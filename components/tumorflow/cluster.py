@@ -1,0 +1,172 @@
+"""The cluster's settings: images, resources, secrets and where pods may run. Whatever is empty is not set."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from tumorflow import __version__
+
+ImageKind = Literal["light", "tensorflow"]
+Cpu = Annotated[str, Field(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$")]
+Memory = Annotated[str, Field(pattern=r"^[0-9]+(Ki|Mi|Gi|Ti|K|M|G|T)$")]
+Count = Annotated[int, Field(ge=0, le=1000)]
+LONGEST_SECONDS = 30 * 86400
+Seconds = Annotated[int, Field(ge=0, le=LONGEST_SECONDS)]
+KubernetesName = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")]
+
+
+class ClusterSection(BaseModel):
+    """What every part of the section shares: frozen and strict."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Images(ClusterSection):
+    """The images of the steps, best by digest: `registry/tumorflow-light@sha256:…`."""
+
+    light: Annotated[str, Field(min_length=1)] = f"localhost/tumorflow-light:{__version__}"
+    tensorflow: Annotated[str, Field(min_length=1)] = f"localhost/tumorflow-tensorflow:{__version__}"
+
+
+class Toleration(ClusterSection):
+    """A taint that a pod tolerates, as Kubernetes words it."""
+
+    key: str = ""
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+
+
+class Needs(ClusterSection):
+    """What a step's pod asks for. A limit of time of 0 seconds is none."""
+
+    cpu_request: Cpu
+    cpu_limit: Cpu
+    memory_request: Memory
+    memory_limit: Memory
+    gpus: Count = 0
+    timeout_seconds: Seconds = 0
+    node_selector: Mapping[str, str] = Field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+
+    @field_validator("tolerations", mode="before")
+    @classmethod
+    def _accept_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class NeedsOfStep(ClusterSection):
+    """What one step asks for in the place of what its image's kind does; what is not given stays."""
+
+    cpu_request: Cpu | None = None
+    cpu_limit: Cpu | None = None
+    memory_request: Memory | None = None
+    memory_limit: Memory | None = None
+    gpus: Count | None = None
+    timeout_seconds: Seconds | None = None
+    node_selector: Mapping[str, str] | None = None
+    tolerations: tuple[Toleration, ...] | None = None
+
+    @field_validator("tolerations", mode="before")
+    @classmethod
+    def _accept_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Resources(ClusterSection):
+    """What pods ask for: by the kind of their image, and step by step where one needs something else."""
+
+    light: Needs = Needs(
+        cpu_request="1", cpu_limit="4", memory_request="2Gi", memory_limit="4Gi", timeout_seconds=6 * 3600
+    )
+    tensorflow: Needs = Needs(
+        cpu_request="2", cpu_limit="8", memory_request="4Gi", memory_limit="8Gi", timeout_seconds=24 * 3600
+    )
+    steps: Mapping[str, NeedsOfStep] = Field(default_factory=dict)
+
+
+class Retries(ClusterSection):
+    """How often Kubeflow starts a pod again that failed, and how long it waits before that."""
+
+    count: Annotated[int, Field(ge=0, le=10)] = 3
+    backoff_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    factor: Annotated[int, Field(ge=1, le=10)] = 2
+    """Each wait is this many times the one before."""
+
+
+class SecretEnv(ClusterSection):
+    """A Kubernetes Secret in the namespace of the runs, and which of its keys become which variables."""
+
+    name: KubernetesName = ""
+    keys: Mapping[str, str] = Field(default_factory=dict)
+    """Environment variable → key of the Secret."""
+
+
+class Secrets(ClusterSection):
+    """The Secrets that steps read. None of their contents is here."""
+
+    mlflow: SecretEnv = SecretEnv(
+        keys={"MLFLOW_TRACKING_USERNAME": "username", "MLFLOW_TRACKING_PASSWORD": "password"}
+    )
+    s3: SecretEnv = SecretEnv(
+        keys={
+            "AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY": "AWS_SECRET_ACCESS_KEY",
+        }
+    )
+    pseudonym: SecretEnv = SecretEnv(keys={"TUMORFLOW_PSEUDONYM_KEY": "key"})
+
+
+class SourceVolume(ClusterSection):
+    """A PersistentVolumeClaim with a source's files, for the steps that read sources."""
+
+    claim: KubernetesName = ""
+    mount_path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/sources"
+
+
+class ClusterParams(ClusterSection):
+    """Where and how a submitted run works."""
+
+    namespace: KubernetesName = ""
+    service_account: KubernetesName = ""
+    images: Images = Images()
+    require_digests: bool = False
+    """Refuse to submit what names an image by a tag, which may come to mean another image."""
+    image_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: tuple[KubernetesName, ...] = ()
+    resources: Resources = Resources()
+    gpu_resource: str = "nvidia.com/gpu"
+    retries: Retries = Retries()
+    mlflow_tracking_uri: str = ""
+    """MLflow's address as a pod sees it."""
+    s3_endpoint_url: str = ""
+    s3_region: str = ""
+    secrets: Secrets = Secrets()
+    source_volume: SourceVolume = SourceVolume()
+
+    @field_validator("image_pull_secrets", mode="before")
+    @classmethod
+    def _accept_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("mlflow_tracking_uri", "s3_endpoint_url")
+    @classmethod
+    def _refuse_credentials(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError("an address without user and password; those belong into a Secret")
+        return value
+
+    def image(self, kind: ImageKind) -> str:
+        """Returns the image of a kind of step."""
+        return self.images.light if kind == "light" else self.images.tensorflow
+
+    def needs(self, step: str, kind: ImageKind) -> Needs:
+        """Returns what a step's pod asks for."""
+        base = self.resources.light if kind == "light" else self.resources.tensorflow
+        own = self.resources.steps.get(step, NeedsOfStep())
+        return base.model_copy(update={name: value for name, value in own if value is not None})
+
+    def without_retries(self) -> "ClusterParams":
+        """Returns the settings for kfp's local runners, which would sleep through the back-off."""
+        return self.model_copy(update={"retries": Retries(count=0)})
