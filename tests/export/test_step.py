@@ -8,6 +8,7 @@ import pytest
 from tumorflow.errors import ParameterError
 from tumorflow.export.step import run
 from tumorflow.files import write_json
+from tumorflow.membership import digest, read_members
 from tumorflow.params import ExportParams
 from tumorflow.tracker import RegisteredVersion, Untracked
 
@@ -24,6 +25,7 @@ class Registry(Untracked):
             path.relative_to(registration.evidence["evidence"]).as_posix()
             for path in registration.evidence["evidence"].rglob("*.*")
         }
+        self.members = read_members(registration.evidence["evidence"] / "groups.parquet")
         aliases = (registration.alias,) if registration.alias else ()
         return RegisteredVersion(registration.name, "1", aliases, "run-1")
 
@@ -54,6 +56,9 @@ def inputs(tmp_path_factory):
             "shard": "shard-00000.npy",
             "row": range(12),
             "split": ["train"] * 4 + ["test"] * 8,
+            "group": [f"group-{number // 2}" for number in range(12)],
+            "patient": [f"P-{number // 2}" for number in range(12)],
+            "content_hash": [f"{number:064}" for number in range(12)],
         }
     )
     index.to_parquet(folders["tensors"] / "index.parquet")
@@ -103,6 +108,14 @@ def test_an_accepted_model_is_released_with_its_evidence(inputs, tmp_path):
     assert tags["tumorflow.decision"] == "accepted"
     assert tags["tumorflow.data_hash"] == "d" * 32
     assert tags["tumorflow.git_commit"] == "g" * 40
+    assert tags["tumorflow.split_hash"] == "s" * 64
+
+
+def test_the_version_says_by_digests_whom_it_has_met(inputs, tmp_path):
+    members = export(inputs, tmp_path / "release").registry.members
+    assert members.groupby("split")["group"].nunique().to_dict() == {"train": 2, "test": 4}
+    trained = members[members["split"] == "train"]
+    assert set(trained["patient"]) == {digest("patient", "P-0"), digest("patient", "P-1")}
 
 
 def test_a_rejected_model_is_registered_without_an_alias(inputs, tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tumorflow import membership
 from tumorflow.errors import ParameterError
 from tumorflow.export import conversion, parity
 from tumorflow.export.bias_correction import correct_bias
@@ -155,6 +156,8 @@ def _register(
     probabilities: npt.NDArray[np.float64],
     tracker: Tracker,
 ) -> RegisteredVersion:
+    import pandas as pd
+
     accepted = decision["decision"] == "accepted"
     record = read_json(evaluation / RECORD)
     preprocessing = read_json(tensors / "preprocessing.json")
@@ -172,6 +175,9 @@ def _register(
         "tumorflow.decision_hash": hash_file(release / "decision.json"),
         "tumorflow.model_hash": record["lineage"]["train"]["content_hash"],
     }
+    members = membership.describe_members(
+        pd.read_parquet(tensors / "index.parquet", columns=["split", *membership.KINDS])
+    ).to_parquet(index=False)
     with tempfile.TemporaryDirectory(prefix="tumorflow-evidence-") as folder:
         evidence = Path(folder)
         for source, name in ((evaluation, "evaluation"), (release, "release")):
@@ -179,6 +185,7 @@ def _register(
         write_json(evidence / "lineage.json", record["lineage"])
         shutil.copy(tensors / "preprocessing.json", evidence / "preprocessing.json")
         shutil.copy(model / "training.json", evidence / "training.json")
+        write_bytes(evidence / membership.FILE, members)
         return tracker.register_model(
             ModelRegistration(
                 name=params.registered_model,
