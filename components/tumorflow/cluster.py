@@ -41,12 +41,12 @@ class Toleration(ClusterSection):
 class Needs(ClusterSection):
     """What a step's pod asks for. A limit of time of 0 seconds is none."""
 
-    cpu_request: Cpu
-    cpu_limit: Cpu
-    memory_request: Memory
-    memory_limit: Memory
+    cpu_request: Cpu = "1"
+    cpu_limit: Cpu = "4"
+    memory_request: Memory = "2Gi"
+    memory_limit: Memory = "4Gi"
     gpus: Count = 0
-    timeout_seconds: Seconds = 0
+    timeout_seconds: Seconds = 6 * 3600
     node_selector: Mapping[str, str] = Field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
 
@@ -54,6 +54,16 @@ class Needs(ClusterSection):
     @classmethod
     def _accept_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+
+class TensorflowNeeds(Needs):
+    """What a step asks for that runs TensorFlow."""
+
+    cpu_request: Cpu = "2"
+    cpu_limit: Cpu = "8"
+    memory_request: Memory = "4Gi"
+    memory_limit: Memory = "8Gi"
+    timeout_seconds: Seconds = 24 * 3600
 
 
 class NeedsOfStep(ClusterSection):
@@ -77,12 +87,8 @@ class NeedsOfStep(ClusterSection):
 class Resources(ClusterSection):
     """What pods ask for: by the kind of their image, and step by step where one needs something else."""
 
-    light: Needs = Needs(
-        cpu_request="1", cpu_limit="4", memory_request="2Gi", memory_limit="4Gi", timeout_seconds=6 * 3600
-    )
-    tensorflow: Needs = Needs(
-        cpu_request="2", cpu_limit="8", memory_request="4Gi", memory_limit="8Gi", timeout_seconds=24 * 3600
-    )
+    light: Needs = Needs()
+    tensorflow: TensorflowNeeds = TensorflowNeeds()
     steps: Mapping[str, NeedsOfStep] = Field(default_factory=dict)
 
 
@@ -103,19 +109,37 @@ class SecretEnv(ClusterSection):
     """Environment variable → key of the Secret."""
 
 
-class Secrets(ClusterSection):
-    """The Secrets that steps read. None of their contents is here."""
+class MlflowSecret(SecretEnv):
+    """Who a step is to MLflow."""
 
-    mlflow: SecretEnv = SecretEnv(
-        keys={"MLFLOW_TRACKING_USERNAME": "username", "MLFLOW_TRACKING_PASSWORD": "password"}
+    keys: Mapping[str, str] = Field(
+        default={"MLFLOW_TRACKING_USERNAME": "username", "MLFLOW_TRACKING_PASSWORD": "password"}
     )
-    s3: SecretEnv = SecretEnv(
-        keys={
+
+
+class S3Secret(SecretEnv):
+    """Who a step is to the store of sources."""
+
+    keys: Mapping[str, str] = Field(
+        default={
             "AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID",
             "AWS_SECRET_ACCESS_KEY": "AWS_SECRET_ACCESS_KEY",
         }
     )
-    pseudonym: SecretEnv = SecretEnv(keys={"TUMORFLOW_PSEUDONYM_KEY": "key"})
+
+
+class PseudonymSecret(SecretEnv):
+    """The key under which patients become pseudonyms."""
+
+    keys: Mapping[str, str] = Field(default={"TUMORFLOW_PSEUDONYM_KEY": "key"})
+
+
+class Secrets(ClusterSection):
+    """The Secrets that steps read. None of their contents is here."""
+
+    mlflow: MlflowSecret = MlflowSecret()
+    s3: S3Secret = S3Secret()
+    pseudonym: PseudonymSecret = PseudonymSecret()
 
 
 class SourceVolume(ClusterSection):
