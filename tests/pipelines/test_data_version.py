@@ -40,7 +40,7 @@ def test_the_hash_follows_content_and_names(source):
 
 
 def test_a_missing_source_is_named(source):
-    with pytest.raises(SourceError, match="no folder"):
+    with pytest.raises(SourceError, match="nothing at it"):
         hash_source(source / "nothing", STATE)
 
 
