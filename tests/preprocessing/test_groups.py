@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tumorflow.preprocessing import signatures
 from tumorflow.preprocessing.groups import SAME_ACQUISITION_SIMILARITY, group_slices, groups_from, join
+from tumorflow.preprocessing.rows import opened_rows, written_rows
 from tumorflow.slices import read_intensities
 
 IQOTH = Path(__file__).parents[2].parent / "shared" / "data" / "iqoth_nccd"
@@ -68,15 +69,14 @@ def test_joining_is_transitive_and_blind_to_order(edges, random):
 
 
 def find_pairs(folder: Path, vectors: list[np.ndarray], similarity: float) -> set[tuple[int, int]]:
-    path = folder / "signatures"
-    with path.open("wb") as file:
+    path = folder / "signatures.npy"
+    with written_rows(path, len(vectors), (signatures.SIGNATURE_LENGTH,), signatures.STORED) as append:
         for vector in vectors:
-            signatures.append_signature(file, vector)
-    found = [
-        tuple(pair)
-        for batch in signatures.similar_pairs(path, len(vectors), similarity)
-        for pair in batch.tolist()
-    ]
+            append(vector.astype(signatures.STORED))
+    with opened_rows([path]) as stored:
+        found = [
+            tuple(pair) for batch in signatures.similar_pairs(stored, similarity) for pair in batch.tolist()
+        ]
     assert len(found) == len(set(found))
     return set(found)
 

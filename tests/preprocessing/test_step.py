@@ -83,7 +83,7 @@ def test_no_patient_spans_splits_and_the_counts_are_told(write_dataset, validati
     assert about["windows"][0] == {"window_center_hu": -600.0, "window_width_hu": 1500.0}
 
 
-def test_training_slices_are_shuffled_across_shards(write_dataset, validation, tensors):
+def test_training_slices_are_shuffled_in_the_index_and_lie_by_content(write_dataset, validation, tensors):
     run(
         PARAMS,
         dataset=write_dataset(ct_slices()),
@@ -95,6 +95,7 @@ def test_training_slices_are_shuffled_across_shards(write_dataset, validation, t
     training = index[index["split"] == "train"]
     assert training["content_hash"].tolist() != sorted(training["content_hash"])
     assert (index.index[index["split"] == "train"] < index.index[index["split"] == "test"].min()).all()
+    assert index.sort_values(["shard", "row"])["content_hash"].is_monotonic_increasing
 
 
 def test_patients_who_share_a_nearly_equal_slice_stay_together(write_dataset, validation, tensors):

@@ -1,17 +1,17 @@
 """Signatures of slices, and the pairs of slices whose signatures are alike.
 
 A signature is a vector of SIGNATURE_LENGTH float32 with norm 1 (or all 0: like nothing), so that the product
-of two is their normalised cross-correlation. Signatures go to a file and come back in blocks: memory does not
-grow with the number of slices.
+of two is their normalised cross-correlation. They are stored as STORED and come back in blocks: memory does
+not grow with the number of slices.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from tumorflow.preprocessing.rows import StoredRows
+from tumorflow.progress import track
 from tumorflow.slices import Intensities
 from tumorflow.tensors import AIR_DISPLAY, AIR_HU, fit_square
 
@@ -20,7 +20,7 @@ Pairs = npt.NDArray[np.intp]
 
 EDGE = 64
 SIGNATURE_LENGTH = EDGE * EDGE
-BLOCK = 128
+BLOCK, TALL_BLOCK = 128, 256
 STORED = np.dtype(np.float16)
 
 TISSUE_HU = (-1000, 400)
@@ -68,34 +68,20 @@ def _normalise(image: npt.NDArray[np.float32]) -> Signature:
     return np.asarray(vector / norm if norm > 1e-3 else np.zeros_like(vector), dtype=np.float32)
 
 
-def append_signature(file: BinaryIO, signature: Signature) -> None:
-    """Writes a signature at the end of the file."""
-    file.write(signature.astype(STORED).tobytes())
-
-
-def read_block(path: Path, start: int, stop: int) -> Signature:
-    """Returns signatures `start` to `stop` of a file: (stop − start, SIGNATURE_LENGTH)."""
-    # read and not mapped: mapped pages would count as this process's memory
-    values = np.fromfile(
-        path,
-        dtype=STORED,
-        count=(stop - start) * SIGNATURE_LENGTH,
-        offset=start * SIGNATURE_LENGTH * STORED.itemsize,
-    )
-    return values.reshape(-1, SIGNATURE_LENGTH).astype(np.float32)
-
-
-def similar_pairs(path: Path, count: int, similarity: float) -> Iterator[Pairs]:
+def similar_pairs(stored: StoredRows, similarity: float) -> Iterator[Pairs]:
     """Yields arrays (pairs, 2) of positions i < j whose signatures correlate with at least `similarity`.
 
-    Together they hold every such pair among `count` signatures once; only two blocks are in memory.
+    Together they hold every such pair once; only two blocks are in memory.
     """
-    starts = range(0, count, BLOCK)
-    for start in starts:
-        block = read_block(path, start, min(start + BLOCK, count))
-        for other_start in starts[start // BLOCK :]:
-            other = block
-            if other_start != start:
-                other = read_block(path, other_start, min(other_start + BLOCK, count))
+    starts = range(0, len(stored), TALL_BLOCK)
+    for start in track(starts, len(starts), "find near-duplicates", "blocks"):
+        block = _read_block(stored, start, TALL_BLOCK)
+        for other_start in range(start, len(stored), BLOCK):
+            other = _read_block(stored, other_start, BLOCK)
             pairs = np.argwhere(block @ other.T >= similarity) + np.array((start, other_start))
             yield pairs[pairs[:, 0] < pairs[:, 1]]
+
+
+def _read_block(stored: StoredRows, start: int, length: int) -> Signature:
+    values = stored.read(start, min(start + length, len(stored)))
+    return values.astype(np.float32)

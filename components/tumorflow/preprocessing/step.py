@@ -1,49 +1,84 @@
 """Preprocessing: `dataset` and `validation` → `tensors` (docs/artifacts.md)."""
 
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tumorflow.files import read_json, write_json
 from tumorflow.params import PreprocessParams
-from tumorflow.preprocessing import article, groups, shards, signatures, splits
-from tumorflow.preprocessing.cohort import INDEX_COLUMNS, count_by_class, order_slices, read_cohort
-from tumorflow.progress import track
-from tumorflow.slices import Intensities, read_intensities
-from tumorflow.tensors import Tensor, air_value, to_tensor
+from tumorflow.preprocessing import article, groups, preparation, signatures, splits
+from tumorflow.preprocessing.cohort import (
+    INDEX_COLUMNS,
+    count_by_class,
+    order_slices,
+    read_cohort,
+    shard_place,
+)
+from tumorflow.preprocessing.rows import opened_rows
+from tumorflow.tensors import air_value
 from tumorflow.tracker import Tracker
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def run(params: PreprocessParams, *, dataset: Path, validation: Path, tensors: Path, tracker: Tracker) -> str:
+def run(
+    params: PreprocessParams,
+    *,
+    dataset: Path,
+    validation: Path,
+    tensors: Path,
+    tracker: Tracker,
+    parts: Sequence[Path] = (),
+) -> str:
     """Returns an empty string after writing `tensors` from the dataset's labelled slices.
 
+    Args:
+        params: as those of the steps that prepared the parts.
+        dataset: from ingestion.
+        validation: of the dataset.
+        tensors: the folder to fill.
+        tracker: is told the counts and the split.
+        parts: all parts of the dataset, in any order; none: it is prepared here, as one.
+
     Raises:
-        SourceError: an input is missing or unreadable.
+        SourceError: an input is missing or unreadable, or the parts do not fit.
         DataError: the data did not pass validation, or a class has too few groups to be split.
         SliceError: a slice of the dataset cannot be decoded.
     """
-    import pyarrow
-
-    # Arrow's own allocator keeps what it once had: 20 MB more at 2,000 slices than at 200
-    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     cohort = read_cohort(dataset, read_json(validation / "report.json"), params.classes)
+    if parts:
+        summary = _join(params, cohort, preparation.sort_parts(parts, params, cohort), tensors)
+    else:
+        whole = tensors / "whole.partial"
+        whole.mkdir()
+        preparation.prepare(params, cohort=cohort, dataset=dataset, folder=whole, number=0, of=1)
+        summary = _join(params, cohort, [whole], tensors)
+        shutil.rmtree(whole)
+    _tell(tracker, summary)
+    return ""
+
+
+def _join(
+    params: PreprocessParams, cohort: "pd.DataFrame", parts: Sequence[Path], tensors: Path
+) -> dict[str, Any]:
+    """Returns the summary after grouping, splitting and ordering the slices of all parts."""
     unit = str(cohort["intensity_unit"].iloc[0])
     labels, content_hashes = cohort["label"].tolist(), cohort["content_hash"].tolist()
     origin = groups.groups_from(cohort["patient"].tolist())
-    names = _group(cohort, dataset, tensors / "signatures.partial", origin, params.near_duplicate_similarity)
+    least = groups.SAME_ACQUISITION_SIMILARITY if origin == "patient" else params.near_duplicate_similarity
+    with opened_rows([part / preparation.SIGNATURES for part in parts]) as stored:
+        similar = signatures.similar_pairs(stored, least)
+        names = groups.group_slices(cohort["patient"].tolist(), content_hashes, similar)
     described = splits.describe_groups(names, labels, content_hashes, params.classes)
     assignment = splits.split_groups(described, params.classes, _fractions(params), params.seed)
     split_of_slice = [assignment[name] for name in names]
 
-    order = order_slices(content_hashes, split_of_slice, params.seed)
-    cohort = cohort.assign(group=names, split=split_of_slice).iloc[order].reset_index(drop=True)
-    files = track(cohort["path"].tolist(), len(cohort), "preprocess", "slices")
-    stream = (_prepare(read_intensities(dataset / file), unit, params) for file in files)
-    shards.write_shards(tensors / "shards", stream, len(cohort), params.shard_slices, params.image_size_px)
-    _write_index(cohort, params, tensors / "index.parquet")
+    (tensors / preparation.SHARDS).mkdir()
+    for part in parts:
+        preparation.take_shards(part, tensors / preparation.SHARDS)
+    _write_index(cohort.assign(group=names, split=split_of_slice), params, tensors / "index.parquet")
 
     group_splits = [assignment[group.name] for group in described]
     summary = {
@@ -59,29 +94,7 @@ def run(params: PreprocessParams, *, dataset: Path, validation: Path, tensors: P
         "split_hash": splits.hash_split(content_hashes, split_of_slice),
     }
     write_json(tensors / "preprocessing.json", summary)
-    _tell(tracker, summary)
-    return ""
-
-
-def _group(
-    cohort: "pd.DataFrame", dataset: Path, scratch: Path, origin: groups.GroupsFrom, similarity: float
-) -> list[str]:
-    """Returns the group of each slice; signatures pass through the file `scratch`, which is removed."""
-    with scratch.open("wb") as file:
-        rows = zip(cohort["path"].tolist(), cohort["intensity_unit"].tolist(), strict=True)
-        for path, unit in track(rows, len(cohort), "find near-duplicates", "slices"):
-            intensities = read_intensities(dataset / path)
-            signature = (
-                signatures.noise_signature(intensities)
-                if origin == "patient"
-                else signatures.scan_signature(intensities, unit)
-            )
-            signatures.append_signature(file, signature)
-    least = groups.SAME_ACQUISITION_SIMILARITY if origin == "patient" else similarity
-    similar = signatures.similar_pairs(scratch, len(cohort), least)
-    names = groups.group_slices(cohort["patient"].tolist(), cohort["content_hash"].tolist(), similar)
-    scratch.unlink()
-    return names
+    return summary
 
 
 def _fractions(params: PreprocessParams) -> dict[str, float]:
@@ -93,20 +106,16 @@ def _fractions(params: PreprocessParams) -> dict[str, float]:
     }
 
 
-def _prepare(intensities: Intensities, unit: str, params: PreprocessParams) -> Tensor:
-    if params.method == "article":
-        return article.to_article_tensor(intensities, image_size_px=params.image_size_px)
-    return to_tensor(intensities, unit=unit, image_size_px=params.image_size_px, windows=params.windows)
-
-
 def _write_index(cohort: "pd.DataFrame", params: PreprocessParams, path: Path) -> None:
-    places = [shards.shard_place(position, params.shard_slices) for position in range(len(cohort))]
+    """Writes where each slice lies: training slices as the seed shuffles them, then validation and test."""
+    places = [shard_place(position, params.shard_slices) for position in range(len(cohort))]
     index = cohort.assign(
         shard=[name for name, _ in places],
         row=[row for _, row in places],
         label_index=[params.classes.index(label) for label in cohort["label"]],
     )
-    index[list(INDEX_COLUMNS)].to_parquet(path, index=False)
+    order = order_slices(cohort["content_hash"].tolist(), cohort["split"].tolist(), params.seed)
+    index[list(INDEX_COLUMNS)].iloc[order].to_parquet(path, index=False)
 
 
 def _tell(tracker: Tracker, summary: Mapping[str, object]) -> None:
