@@ -50,6 +50,43 @@ def test_a_resample_repeats_groups_whole():
     assert (accuracy.low, accuracy.value, accuracy.high) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
 
 
+def test_a_paired_difference_by_hand():
+    # two groups a class, one slice each; the second model is wrong on the first group alone. A resample holds
+    # that group 0, 1 or 2 times (probability 1/4, 1/2, 1/4), among four slices.
+    truth, groups = np.array([0, 0, 1, 1]), np.arange(4)
+    right, wrong_once = np.eye(2)[truth], np.eye(2)[[1, 0, 1, 1]]
+    params = PARAMS.model_copy(update={"confidence_level": 0.9, "bootstrap_resamples": 4000})
+    found = bootstrap.estimate_difference(truth, (right, wrong_once), groups, params)
+    first, second, difference = found["accuracy"]
+    assert (first.value, second.value) == (1, 0.75)
+    assert (difference.value, difference.low, difference.high) == (0.25, 0, 0.5)
+    difference = found["macro_f1"][2]
+    # wrong once: F1 2/3 and 4/5; wrong twice: 0 and 2/3
+    assert difference.value == pytest.approx(1 - (2 / 3 + 4 / 5) / 2)
+    assert (difference.low, difference.high) == pytest.approx((0, 1 - (0 + 2 / 3) / 2))
+    drawn = bootstrap.resample(truth, wrong_once, groups, params)["accuracy"][1:]
+    assert [np.isclose(drawn, value).mean() for value in (1, 0.75, 0.5)] == pytest.approx(
+        [0.25, 0.5, 0.25], abs=0.03
+    )
+
+
+def test_what_is_hard_for_both_models_does_not_widen_their_difference():
+    truth, answers, groups = cohort(30)
+    shifted = np.clip(answers + np.array([0.02, -0.02]), 0.001, 0.999)
+    first, second, difference = bootstrap.estimate_difference(truth, (answers, shifted), groups, PARAMS)[
+        "accuracy"
+    ]
+    assert difference.high - difference.low < 0.7 * (first.high - first.low)
+    assert first == bootstrap.estimate(truth, answers, groups, PARAMS)["accuracy"]
+    assert second == bootstrap.estimate(truth, shifted, groups, PARAMS)["accuracy"]
+
+
+def test_a_model_does_not_differ_from_itself():
+    truth, answers, groups = cohort(8)
+    found = bootstrap.estimate_difference(truth, (answers, answers), groups, PARAMS)
+    assert {item[2] for item in found.values()} == {bootstrap.Estimate(0.0, 0.0, 0.0)}
+
+
 def test_the_same_seed_gives_the_same_interval():
     first, again = (bootstrap.estimate(*cohort(8), PARAMS) for _ in range(2))
     other = bootstrap.estimate(*cohort(8), PARAMS.model_copy(update={"seed": 8}))

@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -5,6 +8,7 @@ from hypothesis import strategies as st
 
 from tumorflow.evaluation import gate
 from tumorflow.evaluation.bootstrap import Estimate
+from tumorflow.evaluation.comparison import Comparison, Paired, Sample
 from tumorflow.params import EvaluateParams
 
 CLASSES = ("normal", "benign", "malignant")
@@ -131,3 +135,71 @@ def test_counts_what_spans_splits():
         columns=["split", "group", "patient", "content_hash"],
     )
     assert gate.count_leaks(index) == (1, 1)
+
+
+def against(*lows, not_judged=""):
+    """A comparison in which the differences' lower bounds are those of macro-F1 and macro AUC."""
+    model = Estimate(0.8, 0.7, 0.9)
+    paired = {
+        name: Paired(model, model, Estimate(low + 0.1, low, low + 0.2))
+        for name, low in zip(("macro_f1", "macro_auc"), lows, strict=True)
+    }
+    return Comparison("tiny/3", not_judged, Sample(12, 30, dict.fromkeys(CLASSES, 4), paired))
+
+
+def judge_champion(comparison, margin=0.05):
+    found = replace(evidence(), comparison=comparison)
+    rules = gate.judge(found, PARAMS.model_copy(update={"champion_margin": margin}))
+    return next((rule for rule in rules if rule.name == "not_worse_than_champion"), None), found, rules
+
+
+@pytest.mark.parametrize(
+    ("f1", "auc", "passed"),
+    [
+        (-0.04, 0.0, True),
+        (-0.04, -0.06, False),
+        (-0.06, 0.3, False),
+        (-0.05, 0.0, False),  # on the margin is not above it
+        (float("nan"), 0.0, False),
+    ],
+)
+def test_both_lower_bounds_clear_the_margin(f1, auc, passed):
+    rule, _, rules = judge_champion(against(f1, auc))
+    assert rule.passed is passed
+    assert gate.decide(rules) == ("accepted" if passed else "rejected")
+    assert rule.required == -0.05
+    assert rule.observed == (None if np.isnan(f1) else min(f1, auc))
+    assert "tiny/3 on the 12 test groups that it never saw" in rule.message
+
+
+def test_what_cannot_be_judged_is_written_down_and_neither_passes_nor_fails():
+    rule, found, rules = judge_champion(against(-0.9, -0.9, not_judged="2 groups unseen by the champion."))
+    assert rule is None
+    assert gate.decide(rules) == "accepted"
+    unjudged = gate.list_unjudged(found)
+    assert gate.to_json(rules, unjudged)["not_judged"] == [
+        {"name": "not_worse_than_champion", "message": "Not judged: 2 groups unseen by the champion."}
+    ]
+    poor = replace(found, slices_without_probabilities=1)
+    assert gate.decide(gate.judge(poor, PARAMS)) == "rejected"
+
+
+def test_without_a_champion_nothing_is_said_of_one():
+    rule, found, rules = judge_champion(None)
+    assert rule is None
+    assert gate.list_unjudged(found) == ()
+    assert gate.to_json(rules)["not_judged"] == []
+
+
+bounds = st.floats(-1, 1)
+
+
+@given(f1=bounds, auc=bounds, margins=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_a_wider_margin_never_turns_a_pass_into_a_failure(f1, auc, margins):
+    strict, lenient = (judge_champion(against(f1, auc), margin)[0].passed for margin in sorted(margins))
+    assert lenient or not strict
+
+
+@given(margin=st.floats(0, 1, exclude_min=True))
+def test_a_model_equal_to_the_champion_passes_with_any_margin(margin):
+    assert judge_champion(against(0.0, 0.0), margin)[0].passed

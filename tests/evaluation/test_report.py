@@ -6,7 +6,8 @@ import pytest
 
 from tumorflow.evaluation import report
 from tumorflow.evaluation.bootstrap import Estimate
-from tumorflow.evaluation.gate import Rule
+from tumorflow.evaluation.comparison import Comparison, Paired, Sample
+from tumorflow.evaluation.gate import Rule, Unjudged
 from tumorflow.evaluation.populations import Population
 
 HOSTILE = '<script>alert("x")</script>'
@@ -26,6 +27,8 @@ def make_findings(classes=("normal", "malignant"), groups_from="patient") -> rep
             Rule("macro_auc", False, None, 0.8, "Macro ROC AUC is undefined; at least 0.8 is asked."),
             Rule("test_groups", True, 4, 3, "4 test groups; at least 3 are asked."),
         ),
+        unjudged=(),
+        comparison=None,
         metrics=metrics,
         patient_metrics=metrics,
         patients_left_out=2,
@@ -165,6 +168,51 @@ def test_carries_warnings_settings_and_lineage(text):
     assert "Data da7a , commit c0ffee" in said
 
 
+def make_comparison(not_judged: str) -> Comparison:
+    paired = Paired(Estimate(0.71, 0.6, 0.8), Estimate(0.74, 0.6, 0.8), Estimate(-0.03, -0.0412, 0.02))
+    sample = Sample(5, 15, {"normal": 3, "malignant": 2}, {"macro_f1": paired})
+    return Comparison(HOSTILE, not_judged, sample, replace(sample, groups=8, slices=24))
+
+
+def render_against(comparison: Comparison, **replaced) -> str:
+    findings = make_findings()
+    about = {**findings.about, "champion": {"margin": 0.05}}
+    return report.render(replace(findings, comparison=comparison, about=about, **replaced))
+
+
+def test_shows_both_models_and_their_difference():
+    text = render_against(make_comparison(""))
+    outline, said = Outline(text), words(text)
+    assert outline.open == []
+    assert len(outline.all("caption")) == len(outline.all("table"))
+    assert "<script" not in text
+    assert re.findall(r'href="#(\w+)"', text) == re.findall(r'<h2 id="(\w+)"', text)
+    assert "above −0.05, a margin set beforehand" in said
+    assert "On the 5 patients (15 slices) that the champion never saw" in said
+    assert "On the 8 patients (24 slices) of the test split, for information" in said
+    assert "macro f1 0.71 (0.60–0.80) 0.74 (0.60–0.80) −0.03 (−0.04 to +0.02)" in said
+    assert "not judged" not in said.lower()
+
+
+def test_a_rule_without_a_verdict_is_in_plain_sight():
+    unjudged = (Unjudged("not_worse_than_champion", "Not judged: few groups."),)
+    passed = (Rule("macro_f1", True, 0.7, 0.6, "Macro-F1 is 0.7."),)
+    text = render_against(
+        make_comparison("few groups."), unjudged=unjudged, rules=passed, decision="accepted"
+    )
+    said = words(text)
+    assert "All 1 rules passed that could be judged. That makes the model a candidate" in said
+    assert "not worse than champion Not judged: few groups. A reviewer has to weigh it." in said
+    assert "not worse than champion – not judged – – Not judged: few groups." in said
+    assert "Not judged: few groups." in said.partition("Against the champion")[2]
+
+
+def test_a_champion_of_another_input_has_no_figures():
+    text = render_against(Comparison("tiny/1", "tiny/1 was made for another input (windows)."))
+    assert "tiny/1 was made for another input (windows)." in words(text)
+    assert "This model" not in words(text)
+
+
 def test_groups_that_are_no_patients_are_called_groups():
     findings = replace(make_findings(groups_from="near_duplicates"), patient_metrics={})
     said = words(report.render(findings))
@@ -191,6 +239,19 @@ def test_an_empty_test_split_can_be_told():
     assert "Macro-F1 undefined no interval n = 0 patients" in said
     assert "Validation found nothing to warn of" in said
     assert "The inputs carry no record" in said
+
+
+@pytest.mark.parametrize(
+    ("estimate", "shown"),
+    [
+        (Estimate(0.021, -0.03, 0.07), "+0.02 (−0.03 to +0.07)"),
+        (Estimate(0.0, 0.0, 0.0), "+0.00 (+0.00 to +0.00)"),
+        (Estimate(-0.1, NAN, NAN), "−0.10 (no interval)"),
+        (Estimate(NAN, NAN, NAN), "undefined"),
+    ],
+)
+def test_differences_in_words(estimate, shown):
+    assert report.say_difference(estimate) == shown
 
 
 @pytest.mark.parametrize(

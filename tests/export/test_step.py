@@ -78,7 +78,9 @@ def export(inputs, folder, gate="accepted", params=PARAMS, alias="candidate"):
     rules = [
         {"name": "macro_f1", "passed": gate == "accepted", "observed": 0.5, "required": 0.4, "message": ""}
     ]
-    write_json(inputs["evaluation"] / "decision.json", {"decision": gate, "rules": rules})
+    unjudged = [{"name": "not_worse_than_champion", "message": "Not judged: few groups."}]
+    decided = {"decision": gate, "champion": "tiny/3", "rules": rules, "not_judged": unjudged}
+    write_json(inputs["evaluation"] / "decision.json", decided)
     folder.mkdir()
     registry = Registry()
     told = run(params, **inputs, release=folder, alias=alias, registry="", tracker=registry)
@@ -93,6 +95,7 @@ def test_an_accepted_model_is_released_with_its_evidence(inputs, tmp_path):
         "tflite_float32_label_agreement",
         "tflite_float32_probability_difference",
     ]
+    assert [rule["name"] for rule in done.told["not_judged"]] == ["not_worse_than_champion"]
     assert done.told["model"] == {
         "name": "tumorflow-ct",
         "version": "1",
@@ -109,6 +112,12 @@ def test_an_accepted_model_is_released_with_its_evidence(inputs, tmp_path):
     assert tags["tumorflow.data_hash"] == "d" * 32
     assert tags["tumorflow.git_commit"] == "g" * 40
     assert tags["tumorflow.split_hash"] == "s" * 64
+    assert tags["tumorflow.champion"] == "tiny/3"
+    assert tags["tumorflow.not_judged"] == "not_worse_than_champion"
+    assert (
+        "passed every rule; without a verdict: not_worse_than_champion"
+        in done.registry.registration.description
+    )
 
 
 def test_the_version_says_by_digests_whom_it_has_met(inputs, tmp_path):

@@ -36,25 +36,51 @@ def estimate(
 
     `groups` is (n,) int64: the group of each slice, 0 to g − 1.
     """
+    return {
+        name: summarise(values, params.confidence_level)
+        for name, values in resample(truth, probabilities, groups, params).items()
+    }
+
+
+def estimate_difference(
+    truth: Integers, answers: tuple[Floats, Floats], groups: Integers, params: EvaluateParams
+) -> dict[str, tuple[Estimate, Estimate, Estimate]]:
+    """Returns every metric by name: of the first model, of the second, and the first minus the second.
+
+    The difference is taken within each resample, in which both models meet the same groups: what makes a
+    resample easy or hard for both leaves the interval alone (the paired bootstrap).
+    """
+    first, second = (resample(truth, each, groups, params) for each in answers)
+    level = params.confidence_level
+    return {
+        name: (
+            summarise(first[name], level),
+            summarise(second[name], level),
+            summarise(first[name] - second[name], level),
+        )
+        for name in first
+    }
+
+
+def resample(
+    truth: Integers, probabilities: Floats, groups: Integers, params: EvaluateParams
+) -> dict[str, Floats]:
+    """Returns every metric by name, (1 + resamples,): its value, then its value in each resample.
+
+    Which groups a resample holds depends on labels, groups and seed alone, not on the probabilities.
+    """
 
     def measured(weights: Floats) -> dict[str, Floats]:
         return measure(truth, probabilities, weights, params.classes, params.calibration_bins)
 
-    point = measured(np.ones((1, len(truth))))
     strata = strata_of(truth, groups, len(params.classes))
     multiplicities = draw_groups(strata, params.bootstrap_resamples, params.seed)
     at_once = max(1, VALUES_AT_ONCE // max(1, len(truth)))
-    parts = [
+    parts = [measured(np.ones((1, len(truth))))] + [
         measured(multiplicities[start : start + at_once][:, groups])
         for start in range(0, params.bootstrap_resamples, at_once)
     ]
-    return {
-        name: Estimate(
-            float(value[0]),
-            *percentile_interval(np.concatenate([part[name] for part in parts]), params.confidence_level),
-        )
-        for name, value in point.items()
-    }
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def strata_of(truth: Integers, groups: Integers, classes: int) -> Integers:
@@ -73,6 +99,11 @@ def draw_groups(strata: Integers, resamples: int, seed: int) -> Floats:
         shares = np.full(len(members), 1 / len(members))
         multiplicities[:, members] = generator.multinomial(len(members), shares, size=resamples)
     return multiplicities
+
+
+def summarise(values: Floats, confidence_level: float) -> Estimate:
+    """Returns the first of the values with the interval of the others, which are of the resamples."""
+    return Estimate(float(values[0]), *percentile_interval(values[1:], confidence_level))
 
 
 def percentile_interval(resampled: Floats, confidence_level: float) -> tuple[float, float]:

@@ -1,6 +1,8 @@
 """The gate: metrics and parameters in, one verdict a rule out. A model is accepted if every rule passed.
 
-An undefined metric fails its rule: what was not measured was not shown.
+An undefined metric fails its rule: what was not measured was not shown. The one rule that may be left without
+a verdict is the one on the champion, which data or a changed input can make impossible to judge. That is
+neither a pass nor a failure: it is written down with its reason, for the reviewer who decides next.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,11 +10,16 @@ from dataclasses import asdict, dataclass
 from math import isnan
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from tumorflow.evaluation.bootstrap import Estimate, or_none
+from tumorflow.evaluation.comparison import JUDGED, Comparison, Sample
 from tumorflow.params import EvaluateParams
 
 if TYPE_CHECKING:
     import pandas as pd
+
+NOT_WORSE = "not_worse_than_champion"
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,14 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Unjudged:
+    """A rule without a verdict, and why."""
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What the gate looks at."""
 
@@ -36,6 +51,8 @@ class Evidence:
     groups_across_splits: int
     contents_across_splits: int
     slices_without_probabilities: int
+    comparison: Comparison | None = None
+    """With the champion; None: there is none."""
 
 
 def judge(evidence: Evidence, params: EvaluateParams) -> tuple[Rule, ...]:
@@ -70,7 +87,17 @@ def judge(evidence: Evidence, params: EvaluateParams) -> tuple[Rule, ...]:
     rules.append(ceiling(metrics["calibration_error"].value, params.max_calibration_error))
     if params.require_better_than_chance:
         rules.append(better_than_chance(metrics["balanced_accuracy"].low, len(params.classes)))
+    if evidence.comparison and evidence.comparison.judged:
+        champion, sample = evidence.comparison.champion, evidence.comparison.judged
+        rules.append(not_worse_than_champion(champion, sample, params.champion_margin))
     return tuple(rules)
+
+
+def list_unjudged(evidence: Evidence) -> tuple[Unjudged, ...]:
+    """Returns the rules that `judge` had to leave out."""
+    if evidence.comparison is None or evidence.comparison.judged:
+        return ()
+    return (Unjudged(NOT_WORSE, f"Not judged: {evidence.comparison.not_judged}"),)
 
 
 def none(name: str, observed: int, what: str) -> Rule:
@@ -112,6 +139,28 @@ def better_than_chance(lower_bound: float, classes: int) -> Rule:
     )
 
 
+def not_worse_than_champion(champion: str, sample: Sample, margin: float) -> Rule:
+    """Returns the verdict of the rule that the model is at most `margin` worse than the champion.
+
+    The lower confidence bound of the difference has to clear the margin, in macro-F1 and in macro AUC
+    (non-inferiority with a margin set beforehand).
+    """
+    differences = {name: sample.metrics[name].difference for name in JUDGED}
+    lowest = float(np.min([item.low for item in differences.values()]))
+    required = 0 - margin
+    figures = ", ".join(
+        f"{name} {said(item.value)}, at least {said(item.low)}" for name, item in differences.items()
+    )
+    return Rule(
+        NOT_WORSE,
+        bool(lowest > required),
+        or_none(lowest),
+        required,
+        f"Difference from {champion} on the {sample.groups} test groups that it never saw: {figures}; "
+        f"lower bounds above {required:g} are asked.",
+    )
+
+
 def said(value: float) -> str:
     """Returns a figure as text."""
     return "undefined" if isnan(value) else f"{value:.4f}"
@@ -122,9 +171,14 @@ def decide(rules: Sequence[Rule]) -> Literal["accepted", "rejected"]:
     return "accepted" if rules and all(rule.passed for rule in rules) else "rejected"
 
 
-def to_json(rules: Sequence[Rule]) -> dict[str, Any]:
+def to_json(rules: Sequence[Rule], unjudged: Sequence[Unjudged] = (), champion: str = "") -> dict[str, Any]:
     """Returns the content of decision.json."""
-    return {"decision": decide(rules), "rules": [asdict(rule) for rule in rules]}
+    return {
+        "decision": decide(rules),
+        "champion": champion,
+        "rules": [asdict(rule) for rule in rules],
+        "not_judged": [asdict(rule) for rule in unjudged],
+    }
 
 
 def count_leaks(index: "pd.DataFrame") -> tuple[int, int]:

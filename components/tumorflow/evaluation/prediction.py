@@ -83,7 +83,7 @@ def load_model(keras: Any, model: Path, classes: Sequence[str], size_px: int) ->
     """
     path = model / "model.keras"
     try:
-        loaded = keras.saving.load_model(path, compile=False)
+        loaded = keras.saving.load_model(path, compile=False, safe_mode=True)  # no code from the file
     except (OSError, ValueError, TypeError) as error:
         raise SourceError(
             f"The model is a loadable Keras file. Received: {type(error).__name__} for {path}. "

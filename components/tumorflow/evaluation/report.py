@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tumorflow.evaluation.bootstrap import Estimate
-from tumorflow.evaluation.gate import Rule
+from tumorflow.evaluation.comparison import Comparison
+from tumorflow.evaluation.gate import Rule, Unjudged
 from tumorflow.evaluation.populations import Population
 
 SPLITS = ("train", "validation", "test")
@@ -30,6 +31,9 @@ class Findings:
 
     decision: str
     rules: Sequence[Rule]
+    unjudged: Sequence[Unjudged]
+    comparison: Comparison | None
+    """With the champion; None where there is none."""
     metrics: Mapping[str, Estimate]
     patient_metrics: Mapping[str, Estimate]
     """Without their prefix; empty where groups are not patients."""
@@ -60,6 +64,7 @@ def render(findings: Findings) -> str:
     )
     environment.filters |= {
         "interval": say_interval,
+        "difference": say_difference,
         "figure": say_figure,
         "picture": to_data_uri,
         "plainly": plainly,
@@ -83,6 +88,16 @@ def say_interval(estimate: Estimate) -> str:
     if isnan(estimate.low):
         return f"{estimate.value:.2f} (no interval)"
     return f"{estimate.value:.2f} ({estimate.low:.2f}–{estimate.high:.2f})"
+
+
+def say_difference(estimate: Estimate) -> str:
+    """Returns `+0.02 (−0.03 to +0.07)`; what is undefined is said."""
+    if isnan(estimate.value):
+        return "undefined"
+    value, low, high = (
+        f"{end:+.2f}".replace("-", "−") for end in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} (no interval)" if isnan(estimate.low) else f"{value} ({low} to {high})"
 
 
 def say_figure(value: float | int | None) -> str:

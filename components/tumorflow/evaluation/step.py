@@ -13,6 +13,7 @@ import numpy as np
 from tumorflow.errors import ParameterError
 from tumorflow.evaluation import (
     bootstrap,
+    comparison,
     gate,
     gradcam,
     metrics,
@@ -21,6 +22,7 @@ from tumorflow.evaluation import (
     prediction,
     report,
     tables,
+    yardstick,
 )
 from tumorflow.evaluation.bootstrap import Estimate
 from tumorflow.files import read_json, write_bytes, write_json, write_text
@@ -39,12 +41,16 @@ def run(
     model: Path,
     validation: Path,
     evaluation: Path,
+    champion: str = "",
     tracker: Tracker,
 ) -> str:
     """Returns the gate's decision, `accepted` or `rejected`, and writes everything that led to it.
 
+    `champion` is the registered version that is the yardstick, NAME/VERSION; empty: there is none.
+
     Raises:
-        ParameterError: the tensors were made for other classes.
+        ParameterError: the tensors were made for other classes, or the champion is no registered version.
+        UnavailableError: the champion cannot be fetched.
         SourceError: an input artifact is missing, unreadable or does not fit the others.
     """
     from tumorflow.tensorflow_runtime import configure
@@ -68,9 +74,17 @@ def run(
         by_patient = bootstrap.estimate(truth, pooled, np.arange(patients), params)
     compared = populations.compare_populations(test, probabilities, params)
     about = describe(test, preprocessing, params) | {"patients": patients, "patients_left_out": left_out}
+    against = None
+    if champion:
+        against = yardstick.compare_with(
+            champion, keras, tensors, test, probabilities, preprocessing, params, tracker
+        )
+        about["champion"] = comparison.describe(against, params)
 
     group_leaks, content_leaks = gate.count_leaks(index)
-    evidence = gate.Evidence(measured, about["groups_per_class"], group_leaks, content_leaks, unanswered)
+    evidence = gate.Evidence(
+        measured, about["groups_per_class"], group_leaks, content_leaks, unanswered, against
+    )
     rules = gate.judge(evidence, params)
     decision = gate.decide(rules)
 
@@ -87,6 +101,8 @@ def run(
     findings = report.Findings(
         decision=decision,
         rules=rules,
+        unjudged=gate.list_unjudged(evidence),
+        comparison=against,
         metrics=measured,
         patient_metrics=by_patient,
         patients_left_out=left_out,
@@ -102,8 +118,8 @@ def run(
     )
     write_results(evaluation, findings, test, probabilities, params)
 
-    tracker.log_metrics(tables.flatten(name_all(findings)))
-    tracker.log_params({"decision": decision})
+    tracker.log_metrics(tables.flatten({**name_all(findings), **comparison.name_differences(against)}))
+    tracker.log_params({"decision": decision} | ({"champion": champion} if champion else {}))
     tracker.log_folder(evaluation, "evaluation")
     return decision
 
@@ -204,7 +220,8 @@ def write_results(
 ) -> None:
     """Writes the whole `evaluation` artifact."""
     metrics_by_name = bootstrap.to_json(name_all(findings))
-    write_json(evaluation / "decision.json", gate.to_json(findings.rules))
+    champion = findings.comparison.champion if findings.comparison else ""
+    write_json(evaluation / "decision.json", gate.to_json(findings.rules, findings.unjudged, champion))
     write_json(evaluation / "metrics.json", {**metrics_by_name, "about": findings.about})
     write_json(evaluation / "headline.json", headline(metrics_by_name))
     predictions = tables.predictions_parquet(test, probabilities, params.classes)

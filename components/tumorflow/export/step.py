@@ -104,7 +104,7 @@ def decide(decision: dict[str, Any], parity_rules: list[dict[str, Any]]) -> dict
     """Returns the gate's decision with the parity rules added: accepted only if every rule passed."""
     rules = [*decision["rules"], *parity_rules]
     accepted = decision["decision"] == "accepted" and all(rule["passed"] for rule in rules)
-    return {"decision": "accepted" if accepted else "rejected", "rules": rules}
+    return {**decision, "decision": "accepted" if accepted else "rejected", "rules": rules}
 
 
 class ShardSlices:
@@ -175,6 +175,9 @@ def _register(
         "tumorflow.decision_hash": hash_file(release / "decision.json"),
         "tumorflow.model_hash": record["lineage"]["train"]["content_hash"],
     }
+    if decision["champion"]:
+        tags["tumorflow.champion"] = decision["champion"]
+        tags["tumorflow.not_judged"] = ", ".join(rule["name"] for rule in decision["not_judged"]) or "none"
     members = membership.describe_members(
         pd.read_parquet(tensors / "index.parquet", columns=["split", *membership.KINDS])
     ).to_parquet(index=False)
@@ -204,6 +207,7 @@ def _register(
 def _describe(params: ExportParams, decision: dict[str, Any], tags: dict[str, str]) -> str:
     failed = [rule["name"] for rule in decision["rules"] if not rule["passed"]]
     verdict = "passed every rule" if not failed else f"failed {', '.join(failed)}"
+    verdict += "".join(f"; without a verdict: {rule['name']}" for rule in decision["not_judged"])
     return (
         f"CT slices → {', '.join(params.classes)}. **{decision['decision'].capitalize()}** by the gate: "
         f"{verdict}. "

@@ -1,0 +1,192 @@
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tumorflow.errors import ParameterError, UnavailableError
+from tumorflow.evaluation import prediction, yardstick
+from tumorflow.evaluation.step import run
+from tumorflow.membership import describe_members
+from tumorflow.params import EvaluateParams
+from tumorflow.tracker import RegisteredVersion, Untracked
+
+# Keras 3.15 converts TensorFlow variables without the copy keyword that NumPy 2 asks for
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+LENIENT = EvaluateParams(
+    bootstrap_resamples=100,
+    gradcam_slices=0,
+    min_macro_f1=0.0,
+    min_macro_auc=0.0,
+    min_class_recall=0.0,
+    max_calibration_error=1.0,
+    require_better_than_chance=False,
+)
+
+
+class Registry(Untracked):
+    """Holds the version tiny/3: whatever lies in a folder."""
+
+    def __init__(self, folder):
+        self.folder, self.metrics, self.params = folder, {}, {}
+
+    def log_metrics(self, metrics, epoch=None):
+        self.metrics |= metrics
+
+    def log_params(self, params):
+        self.params |= params
+
+    def fetch_version(self, name, version, folder, files):
+        if (name, version) != ("tiny", "3"):
+            raise ParameterError
+        for file in files:
+            if (self.folder / file).is_file():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(self.folder / file, folder / file)
+        return RegisteredVersion(name, version)
+
+
+@pytest.fixture
+def champion(inputs, tmp_path):
+    """A registry whose version is the inputs' model, trained on their training split."""
+    folder = tmp_path / "version"
+    (folder / "evidence").mkdir(parents=True)
+    shutil.copy(inputs["model"] / "model.keras", folder)
+    shutil.copy(inputs["tensors"] / "preprocessing.json", folder / "evidence")
+    index = pd.read_parquet(inputs["tensors"] / "index.parquet")
+    describe_members(index).to_parquet(folder / "evidence" / "groups.parquet")
+    return Registry(folder)
+
+
+def evaluate(inputs, folder, registry, params=LENIENT, champion="tiny/3", **replaced):
+    folder.mkdir()
+    return run(params, **{**inputs, **replaced}, evaluation=folder, champion=champion, tracker=registry)
+
+
+def compare(inputs, registry):
+    """The comparison of a model that is always right."""
+    from tumorflow.tensorflow_runtime import configure
+
+    test = prediction.select_test(prediction.read_index(inputs["tensors"]))
+    facts = json.loads((inputs["tensors"] / "preprocessing.json").read_text())
+    right = np.eye(3)[test.truth]
+    return yardstick.compare_with(
+        "tiny/3", configure(7), inputs["tensors"], test, right, facts, LENIENT, registry
+    )
+
+
+def read(folder, name):
+    return json.loads((folder / name).read_text())
+
+
+def rules(folder):
+    return {rule["name"]: rule for rule in read(folder, "decision.json")["rules"]}
+
+
+def test_a_model_equal_to_the_champion_is_accepted(inputs, champion, tmp_path):
+    assert evaluate(inputs, tmp_path / "evaluation", champion) == "accepted"
+    rule = rules(tmp_path / "evaluation")["not_worse_than_champion"]
+    assert (rule["passed"], rule["observed"], rule["required"]) == (True, 0.0, -0.05)
+    about = read(tmp_path / "evaluation", "metrics.json")["about"]["champion"]
+    assert (about["champion"], about["margin"], about["not_judged"]) == ("tiny/3", 0.05, "")
+    assert about["unseen"]["groups"] == about["all"]["groups"] == 24
+    assert champion.metrics["macro_f1_minus_champion_low"] == 0
+    assert champion.params["champion"] == "tiny/3"
+    assert "Against the champion" in (tmp_path / "evaluation" / "report.html").read_text()
+
+
+def test_a_model_worse_than_the_champion_is_rejected_for_that_alone(inputs, champion, make, tmp_path):
+    model = make.model(tmp_path / "model", make.network(sharpness=0.0))
+    assert evaluate(inputs, tmp_path / "evaluation", champion, model=model) == "rejected"
+    failed = [rule for rule in rules(tmp_path / "evaluation").values() if not rule["passed"]]
+    assert [rule["name"] for rule in failed] == ["not_worse_than_champion"]
+    assert -1 < failed[0]["observed"] < -0.05
+
+
+def test_too_few_unseen_groups_leave_the_rule_without_a_verdict(inputs, champion, tmp_path):
+    index = pd.read_parquet(inputs["tensors"] / "index.parquet")
+    index.loc[index["label"] == "benign", "split"] = "train"
+    describe_members(index).to_parquet(champion.folder / "evidence" / "groups.parquet")
+    assert evaluate(inputs, tmp_path / "evaluation", champion) == "accepted"
+    decision = read(tmp_path / "evaluation", "decision.json")
+    assert decision["champion"] == "tiny/3"
+    assert "not_worse_than_champion" not in {rule["name"] for rule in decision["rules"]}
+    (unjudged,) = decision["not_judged"]
+    assert unjudged["name"] == "not_worse_than_champion"
+    assert "16 groups unseen by the champion (8 of normal, 0 of benign" in unjudged["message"]
+    assert unjudged["message"] in (tmp_path / "evaluation" / "report.html").read_text()
+
+
+def test_groups_that_the_champion_learned_from_do_not_judge(inputs, champion):
+    index = pd.read_parquet(inputs["tensors"] / "index.parquet")
+    index.loc[index["group"].isin(["test-0-0", "test-1-0", "test-1-1"]), "split"] = "train"
+    index.loc[index["group"] == "test-2-0", "split"] = "validation"
+    describe_members(index).to_parquet(champion.folder / "evidence" / "groups.parquet")
+    found = compare(inputs, champion)
+    assert found.judged.groups_per_class == {"normal": 7, "benign": 6, "malignant": 7}
+    assert found.everyone.groups == 24
+    assert found == compare(inputs, champion)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"image_size_px": 64}, "another input (image_size_px)"),
+        ({"windows": [], "method": "article"}, "another input (method, windows)"),
+        ({"classes": ["malignant", "benign", "normal"]}, "another input (classes)"),
+        ({"intensity_unit": "display"}, "another input (intensity_unit)"),
+    ],
+)
+def test_a_champion_of_another_input_is_not_asked(inputs, champion, change, reason):
+    recipe = champion.folder / "evidence" / "preprocessing.json"
+    recipe.write_text(json.dumps(json.loads(recipe.read_text()) | change))
+    found = compare(inputs, champion)
+    assert reason in found.not_judged
+    assert (found.unseen, found.everyone) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [
+        ("evidence/groups.parquet", "keeps no record of what it was trained on"),
+        ("evidence/preprocessing.json", "another input (classes, method"),
+        ("model.keras", "cannot be loaded"),
+    ],
+)
+def test_a_version_that_lacks_evidence_is_not_judged(inputs, champion, missing, reason):
+    (champion.folder / missing).unlink()
+    assert reason in compare(inputs, champion).not_judged
+
+
+def test_a_champion_file_that_holds_code_is_not_run(inputs, champion):
+    from tumorflow.tensorflow_runtime import configure
+
+    keras = configure(seed=1)
+    images = keras.Input((32, 32, 3))
+    answer = keras.layers.Lambda(lambda x: x[:, 0, 0, :] * 0 + 1 / 3, output_shape=(3,))(images)
+    keras.Model(images, answer).save(champion.folder / "model.keras")
+    assert "cannot be loaded" in compare(inputs, champion).not_judged
+
+
+@pytest.mark.parametrize("reference", ["tiny", "tiny/", "/3", "tiny/three", "a/b/3", "tiny/3 "])
+def test_a_champion_reads_name_and_version(reference):
+    with pytest.raises(ParameterError, match=r"NAME/VERSION\. Received"):
+        yardstick.split_reference(reference)
+
+
+def test_names_may_hold_blanks():
+    assert yardstick.split_reference("lung CT/12") == ("lung CT", "12")
+
+
+def test_without_a_registry_there_is_no_yardstick(inputs, tmp_path):
+    with pytest.raises(UnavailableError, match="tiny/3"):
+        evaluate(inputs, tmp_path / "evaluation", Untracked())
+
+
+def test_without_a_champion_nothing_is_asked(inputs, tmp_path):
+    evaluate(inputs, tmp_path / "evaluation", Untracked(), champion="")
+    assert "champion" not in read(tmp_path / "evaluation", "metrics.json")["about"]
+    assert read(tmp_path / "evaluation", "decision.json")["not_judged"] == []
+    assert not np.any(["champion" in name for name in rules(tmp_path / "evaluation")])
