@@ -59,7 +59,7 @@ def connect() -> "BaseClient":
     except (BotoCoreError, ValueError) as error:
         raise UsageError(
             "An S3 source is reached as the AWS_* variables say. Received: settings that boto3 refuses "
-            f"({type(error).__name__}). Check AWS_ENDPOINT_URL, AWS_PROFILE and AWS_DEFAULT_REGION."
+            f"({type(error).__name__}). Check AWS_ENDPOINT_URL, AWS_PROFILE, the region and both keys."
         ) from error
 
 
@@ -180,7 +180,7 @@ def explained(bucket: str) -> Iterator[None]:
         yield
     except exceptions.ClientError as error:
         raise _explain_refusal(error, bucket) from error
-    except (exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
+    except (exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
         raise _away(bucket, type(error).__name__) from error
     except exceptions.BotoCoreError as error:
         raise SourceError(
