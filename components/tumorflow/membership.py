@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FILE = "groups.parquet"
+EVIDENCE = f"evidence/{FILE}"
+"""Where a model version keeps it."""
 KINDS = {"group": "group", "patient": "patient", "content_hash": "slice"}
 """Column of `index.parquet` → kind of digest."""
 

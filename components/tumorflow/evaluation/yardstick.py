@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 MODEL = "model.keras"
 RECIPE = "evidence/preprocessing.json"
-MEMBERS = f"evidence/{membership.FILE}"
 INPUT = ("classes", "method", "image_size_px", "windows", "intensity_unit")
 """The settings of preprocessing that decide what a network is given, and what it answers."""
 LEARNED_FROM = ("train", "validation")
@@ -57,7 +56,7 @@ def compare_with(
     name, version = split_reference(champion)
     with tempfile.TemporaryDirectory(prefix="tumorflow-champion-") as place:
         folder = Path(place)
-        tracker.fetch_version(name, version, folder, (MODEL, RECIPE, MEMBERS))
+        tracker.fetch_version(name, version, folder, (MODEL, RECIPE, membership.EVIDENCE))
         changed = changed_input(folder / RECIPE, preprocessing)
         if changed:
             return Comparison(champion, f"{champion} was made for another input ({', '.join(changed)}).")
@@ -65,7 +64,8 @@ def compare_with(
             network = prediction.load_model(keras, folder, params.classes, preprocessing["image_size_px"])
         except SourceError:
             return Comparison(champion, f"the Keras model of {champion} cannot be loaded.")
-        members = membership.read_members(folder / MEMBERS) if (folder / MEMBERS).is_file() else None
+        path = folder / membership.EVIDENCE
+        members = membership.read_members(path) if path.is_file() else None
     answers = prediction.predict(network, tensors, test.table, len(params.classes))
     theirs, _ = prediction.settle(answers)
     seen = None
