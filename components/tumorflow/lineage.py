@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -59,15 +59,15 @@ def code_files(step: Step) -> list[Path]:
     """Returns the sorted files of a step's room, its harness, and all tumorflow modules that these import."""
     room = PACKAGE / step.room
     files = {path for path in room.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    for module in [PACKAGE / "execution.py", *(path for path in files if path.suffix == ".py")]:
-        files |= _imported_modules(module)
+    files |= _imported_modules([PACKAGE / "execution.py", *(path for path in files if path.suffix == ".py")])
     # a step is handed its parameters with every default filled in: their definition changes nothing by itself
     return sorted(files - {PACKAGE / "params.py", PACKAGE / "cluster.py"})
 
 
-def _imported_modules(module: Path) -> set[Path]:
+def _imported_modules(modules: Sequence[Path]) -> set[Path]:
+    """Returns these files and all that they import of this package, however indirectly; each is read once."""
     found: set[Path] = set()
-    waiting = [module]
+    waiting = list(modules)
     while waiting:
         path = waiting.pop()
         if path in found:
