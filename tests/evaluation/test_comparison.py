@@ -68,7 +68,7 @@ def test_describes_margin_groups_and_figures():
     described = comparison.describe(compare(seen=np.zeros(16, dtype=bool)), PARAMS)
     assert {key: described[key] for key in ("champion", "margin", "not_judged")} == {
         "champion": "tiny/1",
-        "margin": 0.05,
+        "margin": 0.1,
         "not_judged": "",
     }
     assert described["unseen"] == described["all"]

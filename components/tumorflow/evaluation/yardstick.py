@@ -57,7 +57,10 @@ def compare_with(
     with tempfile.TemporaryDirectory(prefix="tumorflow-champion-") as place:
         folder = Path(place)
         tracker.fetch_version(name, version, folder, (MODEL, RECIPE, membership.EVIDENCE))
-        changed = changed_input(folder / RECIPE, preprocessing)
+        if not (folder / RECIPE).is_file():
+            return Comparison(champion, f"{champion} keeps no record of the input that it was made for.")
+        recipe = read_json(folder / RECIPE)
+        changed = [key for key in INPUT if recipe.get(key) != preprocessing[key]]
         if changed:
             return Comparison(champion, f"{champion} was made for another input ({', '.join(changed)}).")
         try:
@@ -87,9 +90,3 @@ def split_reference(champion: str) -> tuple[str, str]:
             f"A champion reads NAME/VERSION. Received: '{champion}'. For example: tumorflow-ct/3"
         )
     return found[1], found[2]
-
-
-def changed_input(recipe: Path, preprocessing: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the settings in which the champion's input differs from the tensors; all where unknown."""
-    theirs = read_json(recipe) if recipe.is_file() else {}
-    return tuple(key for key in INPUT if theirs.get(key) != preprocessing[key])

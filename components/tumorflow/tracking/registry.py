@@ -1,5 +1,6 @@
 """The model registry of MLflow: a version with its evidence, found again rather than doubled."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -88,6 +89,7 @@ def fetch(
             f"A model version is one of the registry's. Received: {name}/{number}, which is not there. "
             "Look its number up in MLflow."
         ) from error
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar a file says nothing
     model = client.get_model_version_download_uri(name, number)
     for file in files:
         source = f"{model}/data/{file}" if file == MODEL_FILE else f"runs:/{found.run_id}/{file}"
