@@ -4,7 +4,7 @@ import pytest
 from tumorflow import tracking
 from tumorflow.errors import ParameterError, UnavailableError
 from tumorflow.tracker import ModelRegistration, Untracked
-from tumorflow.tracking import runs
+from tumorflow.tracking.connection import connect
 
 FILES = ("model.keras", "evidence/groups.parquet", "evidence/preprocessing.json")
 
@@ -20,7 +20,7 @@ def client(store, monkeypatch):
     monkeypatch.chdir(store)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
-    return runs.connect()
+    return connect()
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from tumorflow import tracking
-from tumorflow.errors import UnavailableError
+from tumorflow.errors import SourceError, TumorflowError, UnavailableError
 from tumorflow.tracker import ModelRegistration
-from tumorflow.tracking import runs
+from tumorflow.tracking.connection import connect, experiment_id
+from tumorflow.tracking.registry import settle_versions
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +19,11 @@ def client(store, monkeypatch):
     monkeypatch.chdir(store)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
-    return runs.connect()
+    return connect()
 
 
 def runs_of(client, job):
-    experiment = runs.experiment_id(client)
+    experiment = experiment_id(client)
     return client.search_runs([experiment], f"tags.`tumorflow.job` = '{job}'")
 
 
@@ -33,10 +34,17 @@ def test_steps_of_one_job_are_nested_in_one_parent(client):
         tracker.log_metrics({"loss": 0.5}, epoch=1)
         tracker.log_metrics({"loss": 0.25}, epoch=2)
         tracker.log_dataset("tensors", "d" * 64, "dicom", "training")
-    parent = tracking.finish_job("job-a", True, {"macro_f1": 0.5}, {"tumorflow.decision": "accepted"})
+    tracking.finish_job(
+        "job-a",
+        "FINISHED",
+        metrics={"macro_f1": 0.5},
+        tags={"tumorflow.decision": "accepted"},
+        summary={"status": "finished"},
+    )
     by_step = {run.data.tags.get("tumorflow.step", "parent"): run for run in runs_of(client, "job-a")}
     assert set(by_step) == {"parent", "ingest", "train"}
-    assert by_step["parent"].info.run_id == parent
+    parent = by_step["parent"].info.run_id
+    assert by_step["parent"].data.tags["tumorflow.decision"] == "accepted"
     assert by_step["parent"].data.metrics == {"macro_f1": 0.5}
     assert by_step["train"].data.tags["mlflow.parentRunId"] == parent
     assert by_step["train"].data.params["train.epochs"] == "2"
@@ -44,21 +52,109 @@ def test_steps_of_one_job_are_nested_in_one_parent(client):
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.5), (2, 0.25)]
     assert by_step["train"].inputs.dataset_inputs[0].dataset.name == "tensors"
     assert {run.info.status for run in by_step.values()} == {"FINISHED"}
+    assert tracking.fetch_summary("job-a") == {"status": "finished"}
+    assert tracking.find_finished_steps("job-a") == ["ingest", "train"]
+
+
+def test_a_run_that_nobody_knows_has_no_summary(client):
+    assert tracking.fetch_summary("never") is None
+    tracking.finish_job("job-without", "FAILED")
+    assert tracking.fetch_summary("job-without") is None
 
 
 def test_a_failing_step_ends_as_failed(client):
     with pytest.raises(RuntimeError), tracking.track_step("train", "job-b", {}):
         raise RuntimeError
-    tracking.finish_job("job-b", False, {}, {})
+    tracking.finish_job("job-b", "FAILED")
     assert {run.info.status for run in runs_of(client, "job-b")} == {"FAILED"}
+
+
+def test_a_step_that_was_killed_is_tried_again_and_closed(client):
+    def killed():
+        with tracking.track_step("train", "job-d", {}):
+            yield
+
+    abandoned = killed()
+    next(abandoned)  # the process dies here: nobody ends the run
+    with tracking.track_step("train", "job-d", {}):
+        pass
+    assert sorted(run.info.status for run in runs_of(client, "job-d")) == ["FINISHED", "KILLED", "RUNNING"]
+    tracking.finish_job("job-d", "FINISHED")
+    assert sorted(run.info.status for run in runs_of(client, "job-d")) == ["FINISHED", "FINISHED", "KILLED"]
+    abandoned.close()
+
+
+def test_the_end_of_a_job_ends_every_step_of_it(client):
+    def killed():
+        with tracking.track_step("train", "job-e", {}):
+            yield
+
+    abandoned = killed()
+    next(abandoned)
+    tracking.finish_job("job-e", "FAILED")
+    assert sorted(run.info.status for run in runs_of(client, "job-e")) == ["FAILED", "KILLED"]
+    abandoned.close()
+
+
+def test_a_failure_that_stays_is_not_tried_again(client):
+    tried = []
+    for _ in range(2):
+        with (
+            pytest.raises(TumorflowError, match="too few patients") as error,
+            tracking.track_step("preprocess", "job-f", {}),
+        ):
+            tried.append(1)
+            raise SourceError("too few patients")
+        assert error.value.exit_code == 2
+    assert tried == [1]
+    assert tracking.find_failure("job-f") == "too few patients"
+
+
+def test_a_failure_of_the_surroundings_is_tried_again(client):
+    tried = []
+    for _ in range(2):
+        with pytest.raises(UnavailableError), tracking.track_step("export", "job-g", {}):
+            tried.append(1)
+            raise UnavailableError("the store is away")
+    assert tried == [1, 1]
+
+
+def test_a_request_that_was_sent_twice_leaves_one_run(client, monkeypatch):
+    create = type(client).create_run
+
+    def doubled(self, *given, **named):
+        create(self, *given, **named)
+        return create(self, *given, **named)
+
+    monkeypatch.setattr(type(client), "create_run", doubled)
+    with tracking.track_step("ingest", "job-h", {}):
+        pass
+    assert len(runs_of(client, "job-h")) == 2, "the parent and the step"
 
 
 def test_a_server_that_is_away_is_named_without_its_password(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:hidden-word@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9") as error:
-        runs.connect()
+        connect()
     assert "hidden-word" not in str(error.value)
+
+
+def test_a_version_that_was_made_twice_is_kept_once(client):
+    client.create_registered_model("twins")
+    for _ in range(2):
+        client.create_model_version("twins", source="/nowhere", tags={"tumorflow.fingerprint": "a"})
+    registration = ModelRegistration(
+        name="twins",
+        keras_model=None,
+        input_example=None,
+        output_example=None,
+        evidence={},
+        tags={},
+        fingerprint="a",
+    )
+    assert str(settle_versions(client, registration).version) == "1"
+    assert [str(version.version) for version in client.search_model_versions("name = 'twins'")] == ["1"]
 
 
 def test_a_release_is_registered_once_and_keeps_others_aliases(client, tmp_path):

@@ -1,16 +1,15 @@
 """The thin adapter to MLflow: tracked runs and the model registry."""
 
+from tumorflow.tracking.connection import default_tracking_uri, tracking_uri, without_credentials
+from tumorflow.tracking.jobs import fetch_summary, find_failure, find_finished_steps, finish_job
 from tumorflow.tracking.registry import look_up_version
-from tumorflow.tracking.runs import (
-    default_tracking_uri,
-    finish_job,
-    track_step,
-    tracking_uri,
-    without_credentials,
-)
+from tumorflow.tracking.runs import track_step
 
 __all__ = [
     "default_tracking_uri",
+    "fetch_summary",
+    "find_failure",
+    "find_finished_steps",
     "finish_job",
     "look_up_version",
     "track_step",

@@ -26,7 +26,10 @@ def register(client: "MlflowClient", run_id: str, registration: ModelRegistratio
 
     An alias that the registration does not ask for is never touched.
     """
-    kept = find_version(client, registration) or create_version(client, run_id, registration)
+    kept = find_version(client, registration)
+    if kept is None:
+        create_version(client, run_id, registration)
+        kept = settle_versions(client, registration)
     for key, value in registration.tags.items():
         client.set_model_version_tag(registration.name, kept.version, key, value)
     if registration.alias:
@@ -119,7 +122,7 @@ def look_up_version(name: str, number: str, run_id: str) -> RegisteredVersion | 
     """Returns a version as the registry knows it now; None where it is gone, or is another run's."""
     from mlflow.exceptions import MlflowException
 
-    from tumorflow.tracking.runs import connect
+    from tumorflow.tracking.connection import connect
 
     try:
         found = describe_version(connect(), name, number)
@@ -128,16 +131,32 @@ def look_up_version(name: str, number: str, run_id: str) -> RegisteredVersion | 
     return found if found.run_id == run_id else None
 
 
-def find_version(client: "MlflowClient", registration: ModelRegistration) -> "ModelVersion | None":
-    """Returns the version with this fingerprint, if an earlier try registered it."""
+def find_versions(client: "MlflowClient", registration: ModelRegistration) -> "list[ModelVersion]":
+    """Returns the versions with this fingerprint, the first one first."""
     found = client.search_model_versions(
         f"name = '{registration.name}' and tag.`{FINGERPRINT_TAG}` = '{registration.fingerprint}'"
     )
-    return found[0] if found else None
+    return sorted(found, key=lambda version: int(version.version))
 
 
-def create_version(client: "MlflowClient", run_id: str, registration: ModelRegistration) -> "ModelVersion":
-    """Returns a new version: the Keras model with signature, input example and evidence."""
+def find_version(client: "MlflowClient", registration: ModelRegistration) -> "ModelVersion | None":
+    """Returns the version with this fingerprint, if an earlier try registered it."""
+    return next(iter(find_versions(client, registration)), None)
+
+
+def settle_versions(client: "MlflowClient", registration: ModelRegistration) -> "ModelVersion":
+    """Returns the one version with this fingerprint that stays: the first.
+
+    A request whose answer was lost is sent again by MLflow's client, and has then made two.
+    """
+    first, *twins = find_versions(client, registration)
+    for twin in twins:
+        client.delete_model_version(registration.name, twin.version)
+    return first
+
+
+def create_version(client: "MlflowClient", run_id: str, registration: ModelRegistration) -> None:
+    """Registers a new version: the Keras model with signature, input example and evidence."""
     from tumorflow.tensorflow_runtime import configure
 
     keras = configure(seed=0)  # before MLflow imports TensorFlow by itself, noisily
@@ -163,7 +182,7 @@ def create_version(client: "MlflowClient", run_id: str, registration: ModelRegis
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    return client.create_model_version(
+    client.create_model_version(
         registration.name,
         source=logged.model_uri,
         run_id=run_id,
