@@ -110,10 +110,10 @@ def test_in_a_pipeline_a_failure_is_one_line_and_an_exit_code(stage, monkeypatch
 
     monkeypatch.setattr(execution, "execute", fail)
     with pytest.raises(SystemExit) as ended:
-        execution.execute_in_pipeline("ingest", job="job-1")
+        execution.execute_in_pipeline("ingest", output="x/dataset")
     assert ended.value.code == 2
     started, failed = capsys.readouterr().out.splitlines()
-    assert started == "step ingest: started in job-1"
+    assert started == "step ingest: started"
     assert json.loads(failed.removeprefix("step ingest: failed ")) == {
         "exit_code": 2,
         "message": "the rule. Received: this. Do that.",

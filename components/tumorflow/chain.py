@@ -23,11 +23,20 @@ class Step:
     returns: str = ""
     """What the string says that the step hands to the pipeline; empty: it hands none."""
     example: str = ""
+    entry: str = "step"
+    """The module of the room that holds the step's `run`."""
+    section: str = ""
+    """The section of the parameters; empty: the one of the step's name."""
 
     @property
     def module(self) -> str:
         """The step's module."""
-        return f"tumorflow.{self.room}.step"
+        return f"tumorflow.{self.room}.{self.entry}"
+
+    @property
+    def params(self) -> str:
+        """The name of the step's section of the parameters."""
+        return self.section or self.name
 
 
 STEPS = (
@@ -82,6 +91,7 @@ STEPS = (
         inputs=("tensors", "model", "validation"),
         output="evaluation",
         image="tensorflow",
+        arguments={"champion": "registered version that is the yardstick, NAME/VERSION; empty: none"},
         returns="the gate's decision: accepted or rejected",
         example=(
             "tumorflow evaluate --tensors build/tensors --model build/model "
@@ -107,11 +117,30 @@ STEPS = (
     ),
 )
 
+PART = Step(
+    name="prepare",
+    summary="do the work of preprocessing on one part of the slices; preprocess joins the parts",
+    room="preprocessing",
+    inputs=("dataset", "validation"),
+    output="part",
+    image="light",
+    arguments={"number": "which part, from 0", "of": "how many parts there are"},
+    example=(
+        "tumorflow prepare --dataset build/dataset --validation build/validation "
+        "--number 0 --of 4 --part build/part-0"
+    ),
+    entry="part_step",
+    section="preprocess",
+)
+"""What runs side by side, where preprocessing is done in parts."""
+
+ALL_STEPS = (*STEPS, PART)
+
 
 def find_step(name: str) -> Step:
-    """Returns the step called `name`.
+    """Returns the step called `name`, a part of one or one of the chain.
 
     Raises:
         KeyError: there is none.
     """
-    return {step.name: step for step in STEPS}[name]
+    return {step.name: step for step in ALL_STEPS}[name]

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from tumorflow import __version__
-from tumorflow.chain import STEPS, Step
+from tumorflow.chain import ALL_STEPS, Step
 from tumorflow.errors import TumorflowError, UsageError
 from tumorflow.params import Parameters, read_parameters
 
@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     sample.add_arguments(command)
     add_parameter_options(command)
     command.set_defaults(command=lambda given: sample.run(given, parameters_of(given).sample))
-    for step in STEPS:
+    for step in ALL_STEPS:
         _add_step(commands, step)
     return parser
 
@@ -131,7 +131,7 @@ def run_step(step: Step, given: argparse.Namespace) -> int:
     """Returns the exit code after running one step with the arguments of the command line."""
     from tumorflow.execution import execute
 
-    section = parameters_of(given).section(step.name)
+    section = parameters_of(given).section(step.params)
     returned = execute(
         step.name,
         params=section.model_dump_json(),

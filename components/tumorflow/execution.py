@@ -3,12 +3,14 @@
 import errno
 import importlib
 import json
+import os
 import resource
 import shutil
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from tumorflow.files import read_json, write_json, written_folder
 from tumorflow.params import Parameters, Section, parse_section
 from tumorflow.tracker import Tracker
 
+JOB_VARIABLE = "TUMORFLOW_JOB"
+"""Names the pipeline run that a step belongs to. It is no argument of the components, since Kubeflow would
+take it into the key of its cache, and no step of another run would be found there."""
 ROOM_TO_WORK_BYTES = 2**20
 FULL_DISK = (
     "Step {step} needs room to write. Received: the disk is full. "
@@ -30,20 +35,22 @@ def execute(
     name: str,
     *,
     params: str,
-    inputs: Mapping[str, str],
+    inputs: Mapping[str, str | Sequence[str]],
     output: str,
     arguments: Mapping[str, str] | None = None,
     job: str = "",
+    uri: str = "",
 ) -> str:
     """Returns what the step hands to the pipeline, after its output folder stands whole.
 
     Args:
         name: the step's name in the chain.
         params: its section of the parameters, as JSON.
-        inputs: artifact name → folder.
+        inputs: artifact name → folder, or folders where the step takes several.
         output: the folder to write.
         arguments: the step's own settings, by name.
         job: the pipeline run this belongs to; empty: it stands alone.
+        uri: where the output is kept, for the record; empty: at `output`.
 
     Raises:
         TumorflowError: the step failed; the message says why, and nothing was written.
@@ -52,14 +59,22 @@ def execute(
 
     step = find_step(name)
     section = parse_section(section_type(step), params)
-    given = {input_name: _require_artifact(input_name, Path(path)) for input_name, path in inputs.items()}
-    _refuse_overwriting(step, Path(output), [*given.values(), *_sources(arguments or {})])
+    given = {
+        input_name: _require_artifact(input_name, Path(place))
+        if isinstance(place, str)
+        else [_require_artifact(input_name, Path(path)) for path in place]
+        for input_name, place in inputs.items()
+    }
+    settings = dict(arguments or {})
+    _refuse_overwriting(step, Path(output), [*_folders(given), *_sources(settings)])
+    label = f"{step.name}-{settings['number']}" if "number" in settings else step.name
     try:
         with (
-            track_step(step.name, job, section.model_dump(mode="json")) as tracker,
+            track_step(label, job, section.model_dump(mode="json")) as tracker,
             written_folder(Path(output)) as folder,
+            _fetched(settings) as read,
         ):
-            return _run(step, section, given, folder, dict(arguments or {}), tracker)
+            return _run(step, section, given, folder, read, tracker, uri=uri or output)
     except OSError as error:
         raise _explain_os_error(error, step) from error
 
@@ -67,17 +82,22 @@ def execute(
 def _run(
     step: Step,
     section: Section,
-    inputs: Mapping[str, Path],
+    inputs: Mapping[str, Path | list[Path]],
     folder: Path,
     arguments: Mapping[str, str],
     tracker: Tracker,
+    *,
+    uri: str,
 ) -> str:
     started = time.monotonic()
     code_hash = lineage.hash_code(step)  # before the code runs: it may be edited meanwhile
     run = importlib.import_module(step.module).run
     returned: str = run(section, **inputs, **{step.output: folder}, **arguments, tracker=tracker)
+    # parts belong to the step that joins them: what they came from came to it, too
+    artifacts = [place for place in inputs.values() if isinstance(place, Path)]
+    seconds = time.monotonic() - started
     record = describe(
-        step, section, folder, inputs, arguments, code_hash=code_hash, seconds=time.monotonic() - started
+        step, section, folder, artifacts, arguments, code_hash=code_hash, seconds=seconds, uri=uri
     )
     write_json(folder / lineage.RECORD, record)
     tracker.log_params({"code_hash": record["code_hash"], "content_hash": record["content_hash"]})
@@ -85,26 +105,38 @@ def _run(
     return returned
 
 
-def execute_in_pipeline(name: str, **settings: Any) -> str:
+def execute_in_pipeline(name: str, *, output: str, **settings: Any) -> str:
     """Returns what `execute` returns, telling the start and the end in lines that a runner can follow.
 
     A failure is told as one line, and ends the process with the error's exit code, without a traceback.
     """
-    print(f"step {name}: started in {settings.get('job', '')}", flush=True)
+    job = os.environ.get(JOB_VARIABLE, "")
+    with told(name, Path(output).parent):
+        return execute(name, output=output, job=job, **settings)
+
+
+@contextmanager
+def told(name: str, folder: Path) -> Iterator[None]:
+    """Tells start, end and failure of the block in lines for a runner; a failure ends the process.
+
+    Args:
+        name: what the lines call the block.
+        folder: where it writes, to tell a full disk.
+    """
+    print(f"step {name}: started", flush=True)
     started = time.monotonic()
     try:
-        returned = execute(name, **settings)
+        yield
     except Exception as unexpected:  # noqa: BLE001 - a step that dies says so, whatever it dies of
         if isinstance(unexpected, TumorflowError):
             error = unexpected
         else:
             traceback.print_exc()
-            error = explain_death(name, unexpected, Path(settings["output"]).parent)
+            error = explain_death(name, unexpected, folder)
         failure = {"exit_code": error.exit_code, "message": str(error)}
         print(f"step {name}: failed {json.dumps(failure)}", flush=True)
         sys.exit(error.exit_code)
     print(f"step {name}: finished in {time.monotonic() - started:.1f} s", flush=True)
-    return returned
 
 
 def explain_death(name: str, error: BaseException, folder: Path) -> TumorflowError:
@@ -126,13 +158,14 @@ def describe(
     step: Step,
     section: Section,
     folder: Path,
-    inputs: Mapping[str, Path],
+    inputs: Sequence[Path],
     arguments: Mapping[str, str],
     *,
     code_hash: str,
     seconds: float,
+    uri: str,
 ) -> dict[str, Any]:
-    """Returns the record of a step that has just written `folder`: cost, hashes, lineage."""
+    """Returns the record of a step that has just written `folder`: cost, hashes, lineage, earlier steps."""
     params = section.model_dump(mode="json")
     own = {
         "code_hash": code_hash,
@@ -140,30 +173,53 @@ def describe(
         "content_hash": lineage.hash_content(folder),
     }
     upstream: dict[str, Any] = {}
-    for path in inputs.values():
-        upstream |= read_json(path / lineage.RECORD)["lineage"]
+    steps: dict[str, Any] = {}
+    for path in inputs:
+        record = read_json(path / lineage.RECORD)
+        upstream |= record["lineage"]
+        steps |= record.get("steps", {})
     if arguments.get("data_hash"):
         upstream["data_hash"] = arguments["data_hash"]
-    return {
-        "step": step.name,
+    cost = {
         "seconds": round(seconds, 3),
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "git_commit": lineage.read_git_commit(),
+    }
+    return {
+        "step": step.name,
+        **cost,
         "params": params,
         **own,
         "lineage": {**upstream, step.name: own},
+        "steps": {**steps, step.name: {**cost, **own, "seed": section.seed, "uri": uri}},
     }
 
 
 def section_type(step: Step) -> type[Section]:
     """Returns the class of a step's parameters."""
-    return type(Parameters().section(step.name))
+    return type(Parameters().section(step.params))
 
 
 def peak_memory_mb() -> float:
     """Returns the most memory this process has held, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _folders(inputs: Mapping[str, Path | list[Path]]) -> list[Path]:
+    return [path for place in inputs.values() for path in (place if isinstance(place, list) else [place])]
+
+
+@contextmanager
+def _fetched(arguments: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """Yields a step's settings, its source fetched: a folder of this machine and the version of its data."""
+    if not arguments.get("source"):
+        yield arguments
+        return
+    from tumorflow.storage import fetched
+
+    with fetched(arguments["source"], arguments.get("data_hash", "")) as reading:
+        yield {**arguments, "source": str(reading.folder), "data_hash": reading.data_hash}
 
 
 def _sources(arguments: Mapping[str, str]) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from tumorflow.chain import STEPS, Step
+from tumorflow.cluster import ClusterParams
 from tumorflow.files import write_text
 from tumorflow.lineage import PACKAGE, code_files
 
@@ -14,15 +15,22 @@ HEADER = "# Written by `make render` from the chain; do not edit. For research, 
 BUILD = "build"
 
 
-def compile_pipeline(path: Path) -> None:
-    """Writes the pipeline's definition to `path`, atomically."""
+def compile_pipeline(path: Path, cluster: ClusterParams | None = None, parts: int = 1) -> None:
+    """Writes the pipeline's definition to `path`, atomically.
+
+    Args:
+        path: of the YAML file.
+        cluster: where and how the steps run; None: as the defaults say.
+        parts: how many parts preprocessing is done in, side by side.
+    """
     from kfp import compiler
 
-    from tumorflow_pipelines.train_pipeline import train_pipeline
+    from tumorflow_pipelines.train_pipeline import build_train_pipeline
 
+    pipeline = build_train_pipeline(cluster or ClusterParams(), parts)
     with tempfile.TemporaryDirectory(prefix="tumorflow-compile-") as folder:
         draft = Path(folder) / "pipeline.yaml"
-        compiler.Compiler().compile(train_pipeline, str(draft))
+        compiler.Compiler().compile(pipeline, str(draft))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, draft.read_text())
 

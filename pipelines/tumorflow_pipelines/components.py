@@ -1,18 +1,18 @@
-"""The six steps as Kubeflow components. Each body runs alone, in a process or container of its own.
+"""The steps as Kubeflow components. Each body runs alone, in a process or container of its own.
 
 The signatures repeat the chain, since Kubeflow takes a component from the source of a function; a test
-holds the two equal. `code_hash` is not read: it is there so that a change of a step's code is a cache miss.
-`job` is Kubeflow's own placeholder for the name of the pipeline run, which does not enter the cache key.
+holds the two equal. `code_hash` and `image` are not read: they are there so that a change of a step's code,
+or of what its image's name stands for, is a cache miss.
 """
 
-# ruff: noqa: ARG001 - code_hash is part of the cache key, and read by Kubeflow alone
+# ruff: noqa: ARG001 - code_hash and image are part of the cache key, and read by Kubeflow alone
 
 from kfp import dsl
 
-from tumorflow import __version__
+from tumorflow.cluster import Images
 
-LIGHT_IMAGE = f"localhost/tumorflow-light:{__version__}"
-TENSORFLOW_IMAGE = f"localhost/tumorflow-tensorflow:{__version__}"
+LIGHT_IMAGE = Images().light
+TENSORFLOW_IMAGE = Images().tensorflow
 
 
 @dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)
@@ -22,7 +22,7 @@ def ingest(
     key_id: str,
     params: str,
     code_hash: str,
-    job: str,
+    image: str,
     dataset: dsl.Output[dsl.Dataset],
 ) -> None:
     """Reads, de-identifies and pseudonymises a source."""
@@ -33,8 +33,8 @@ def ingest(
         params=params,
         inputs={},
         output=dataset.path,
+        uri=dataset.uri,
         arguments={"source": source, "data_hash": data_hash, "key_id": key_id},
-        job=job,
     )
 
 
@@ -42,7 +42,7 @@ def ingest(
 def validate(
     params: str,
     code_hash: str,
-    job: str,
+    image: str,
     dataset: dsl.Input[dsl.Dataset],
     validation: dsl.Output[dsl.Artifact],
 ) -> None:
@@ -50,7 +50,11 @@ def validate(
     from tumorflow.execution import execute_in_pipeline
 
     execute_in_pipeline(
-        "validate", params=params, inputs={"dataset": dataset.path}, output=validation.path, job=job
+        "validate",
+        params=params,
+        inputs={"dataset": dataset.path},
+        output=validation.path,
+        uri=validation.uri,
     )
 
 
@@ -58,7 +62,7 @@ def validate(
 def preprocess(
     params: str,
     code_hash: str,
-    job: str,
+    image: str,
     dataset: dsl.Input[dsl.Dataset],
     validation: dsl.Input[dsl.Artifact],
     tensors: dsl.Output[dsl.Dataset],
@@ -71,7 +75,57 @@ def preprocess(
         params=params,
         inputs={"dataset": dataset.path, "validation": validation.path},
         output=tensors.path,
-        job=job,
+        uri=tensors.uri,
+    )
+
+
+@dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)
+def prepare(
+    number: str,
+    of: str,
+    params: str,
+    code_hash: str,
+    image: str,
+    dataset: dsl.Input[dsl.Dataset],
+    validation: dsl.Input[dsl.Artifact],
+    part: dsl.Output[dsl.Dataset],
+) -> None:
+    """Does the work of preprocessing on one part of the slices."""
+    from tumorflow.execution import execute_in_pipeline
+
+    execute_in_pipeline(
+        "prepare",
+        params=params,
+        inputs={"dataset": dataset.path, "validation": validation.path},
+        output=part.path,
+        uri=part.uri,
+        arguments={"number": number, "of": of},
+    )
+
+
+@dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)
+def join(
+    params: str,
+    code_hash: str,
+    image: str,
+    dataset: dsl.Input[dsl.Dataset],
+    validation: dsl.Input[dsl.Artifact],
+    parts: dsl.Input[list[dsl.Dataset]],
+    tensors: dsl.Output[dsl.Dataset],
+) -> None:
+    """Preprocesses from parts that were prepared side by side."""
+    from tumorflow.execution import execute_in_pipeline
+
+    execute_in_pipeline(
+        "preprocess",
+        params=params,
+        inputs={
+            "dataset": dataset.path,
+            "validation": validation.path,
+            "parts": [part.path for part in parts],
+        },
+        output=tensors.path,
+        uri=tensors.uri,
     )
 
 
@@ -79,36 +133,50 @@ def preprocess(
 def train(
     params: str,
     code_hash: str,
-    job: str,
+    image: str,
     tensors: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
 ) -> None:
     """Trains a classifier."""
     from tumorflow.execution import execute_in_pipeline
 
-    execute_in_pipeline("train", params=params, inputs={"tensors": tensors.path}, output=model.path, job=job)
+    execute_in_pipeline(
+        "train", params=params, inputs={"tensors": tensors.path}, output=model.path, uri=model.uri
+    )
 
 
 @dsl.component(base_image=TENSORFLOW_IMAGE, install_kfp_package=False)
 def evaluate(
+    champion: str,
     params: str,
     code_hash: str,
-    job: str,
+    image: str,
     tensors: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     validation: dsl.Input[dsl.Artifact],
     evaluation: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    roc: dsl.Output[dsl.ClassificationMetrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
+    report: dsl.Output[dsl.HTML],
 ) -> str:
     """Measures the model and returns the gate's decision: accepted or rejected."""
-    from tumorflow.execution import execute_in_pipeline
+    import json
 
-    return execute_in_pipeline(
+    from tumorflow.execution import execute_in_pipeline
+    from tumorflow.visualisations import show
+
+    decision = execute_in_pipeline(
         "evaluate",
         params=params,
         inputs={"tensors": tensors.path, "model": model.path, "validation": validation.path},
         output=evaluation.path,
-        job=job,
+        uri=evaluation.uri,
+        arguments={"champion": champion},
     )
+    classes = json.loads(params)["classes"]
+    show(evaluation.path, classes, metrics=metrics, roc=roc, confusion=confusion, report=report)
+    return decision
 
 
 @dsl.component(base_image=TENSORFLOW_IMAGE, install_kfp_package=False)
@@ -117,15 +185,14 @@ def export(
     registry: str,
     params: str,
     code_hash: str,
-    job: str,
+    image: str,
     tensors: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
     release: dsl.Output[dsl.Artifact],
 ) -> str:
     """Exports to TFLite, registers the version and returns the release as JSON, with its place."""
-    import json
-
+    from tumorflow.conclusion import describe_release
     from tumorflow.execution import execute_in_pipeline
 
     returned = execute_in_pipeline(
@@ -133,7 +200,25 @@ def export(
         params=params,
         inputs={"tensors": tensors.path, "model": model.path, "evaluation": evaluation.path},
         output=release.path,
+        uri=release.uri,
         arguments={"alias": alias, "registry": registry},
-        job=job,
     )
-    return json.dumps({**json.loads(returned), "uri": release.uri})
+    return describe_release(
+        returned, release=release.path, uri=release.uri, evaluation=evaluation.path, tensors=tensors.path
+    )
+
+
+@dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)
+def conclude(release: str, summary: dsl.Output[dsl.Artifact]) -> None:
+    """Sums the run up and ends it in MLflow."""
+    from tumorflow.conclusion import conclude
+
+    conclude(release, summary.path)
+
+
+@dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)
+def finish(status: dsl.PipelineTaskFinalStatus) -> None:
+    """Ends the run in MLflow, however the steps ended."""
+    from tumorflow.conclusion import finish
+
+    finish(status.state)

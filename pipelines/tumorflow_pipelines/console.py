@@ -4,21 +4,36 @@ import io
 import json
 import re
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from tumorflow.chain import ALL_STEPS
+
 STEP_LINE = re.compile(r"^\s*step (?P<name>\w+): (?P<event>started|finished|failed)(?: in)? ?(?P<detail>.*)$")
+SUMMARY_LINE = re.compile(r"^\s*summary written to (?P<path>.*)$")
 PROGRESS_LINE = re.compile(r"^\s*(?P<what>\S.*): (?P<done>\d+)/(?P<total>\d+) (?P<unit>\w+)\s*$")
 NOTE_LINE = re.compile(r"^\s*note: (?P<text>.*)$")
+
+SHOWN = {step.name for step in ALL_STEPS}
+"""What is worth a line each time; the run's own book-keeping is shown where it fails."""
 
 
 @dataclass
 class Progress:
     """What the lines have told so far."""
 
-    job: str = ""
     started: list[str] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
     failure: dict[str, Any] | None = None
+    """Of the step that failed first."""
+    summary: str | None = None
+    """The file that the run's summary is in."""
+
+    def unfinished(self) -> list[str]:
+        """Returns the steps that started and told neither an end nor a reason, the first one first."""
+        open_ones = Counter(self.started) - Counter(self.finished)
+        return [name for name in dict.fromkeys(self.started) if open_ones[name]]
 
 
 class Console(io.TextIOBase):
@@ -64,17 +79,23 @@ class Console(io.TextIOBase):
             )
         elif note := NOTE_LINE.match(line):
             self._print(f"  {note['text']}")
+        elif summary := SUMMARY_LINE.match(line):
+            self.progress.summary = summary["path"]
 
     def _show_step(self, name: str, event: str, detail: str) -> None:
         self._close_bar()
+        seen = name in SHOWN
         if event == "started":
-            self.progress.job = detail or self.progress.job
             self.progress.started.append(name)
-            self._print(f"{name} …")
+            if seen:
+                self._print(f"{name} …")
         elif event == "finished":
-            self._print(f"{name}: done in {detail}")
+            self.progress.finished.append(name)
+            if seen:
+                self._print(f"{name}: done in {detail}")
         else:
-            self.progress.failure = json.loads(detail)
+            self.progress.finished.append(name)
+            self.progress.failure = self.progress.failure or json.loads(detail)
             self._print(f"{name}: failed")
 
     def _show_progress(self, what: str, done: int, total: int, unit: str) -> None:

@@ -1,6 +1,7 @@
-"""Runs the compiled pipeline with Kubeflow's own local runner, each step in a process of its own."""
+"""Runs the compiled pipeline here with Kubeflow's own local runner, each step in a process of its own."""
 
 import fcntl
+import os
 import shutil
 import signal
 import warnings
@@ -12,6 +13,8 @@ from types import FrameType
 from typing import Any
 
 from tumorflow.errors import TumorflowError, UsageError
+from tumorflow.execution import JOB_VARIABLE
+from tumorflow.files import read_json
 from tumorflow_pipelines.console import Console, Progress, screen
 
 CACHE = ".cache"
@@ -21,19 +24,20 @@ CACHE = ".cache"
 class LocalRun:
     """What a run of the pipeline left."""
 
-    outputs: Mapping[str, Any]
-    """Artifact name → folder, and `release` → JSON text; empty where the run failed."""
+    summary: Mapping[str, Any]
+    """summary.json's content; empty where the run failed."""
     progress: Progress
 
 
-def run_locally(definition: Path, arguments: Mapping[str, str], root: Path, log: Path) -> LocalRun:
-    """Returns the outputs of a compiled pipeline after running it in process, cached steps not again.
+def run_locally(definition: Path, arguments: Mapping[str, str], root: Path, log: Path, job: str) -> LocalRun:
+    """Returns what a compiled pipeline left after running it here, cached steps not again.
 
     Args:
         definition: the compiled YAML.
         arguments: the pipeline's arguments.
         root: folder for artifacts and the cache.
         log: file that takes everything the steps print.
+        job: the run's name in MLflow.
 
     Raises:
         TumorflowError: a step died without saying why.
@@ -42,7 +46,12 @@ def run_locally(definition: Path, arguments: Mapping[str, str], root: Path, log:
 
     pipeline = components.load_component_from_file(str(definition))
     hidden = arguments["source"]  # a path may hold a name
-    with log.open("w") as file, Console(file, screen(), hidden) as console, warnings.catch_warnings():
+    with (
+        log.open("a") as file,
+        Console(file, screen(), hidden) as console,
+        _variable(JOB_VARIABLE, job),
+        warnings.catch_warnings(),
+    ):
         # kfp warns that an image may lack what a step needs; in process it is the same installation
         warnings.filterwarnings("ignore", message="You may be attemping", category=RuntimeWarning)
         local.init(
@@ -51,19 +60,41 @@ def run_locally(definition: Path, arguments: Mapping[str, str], root: Path, log:
             enable_caching=True,
             cache_root=str(root / CACHE),
         )
+        progress = console.progress
         with redirect_stdout(console), redirect_stderr(console):
             try:
-                outputs = pipeline(**arguments).outputs
+                pipeline(**arguments)
             except RuntimeError as error:
-                if console.progress.failure is None:
-                    last = console.progress.started[-1] if console.progress.started else "the first step"
-                    raise TumorflowError(
-                        f"Every step ends with a result or a reason. Received: {last} died without one. "
-                        f"The log is {log}; running again goes on where this run stopped."
-                    ) from error
-                return LocalRun({}, console.progress)
-        paths = {name: getattr(value, "path", value) for name, value in outputs.items()}
-        return LocalRun(paths, console.progress)
+                if progress.failure is None:
+                    raise _explain_silence(progress, log) from error
+        if progress.failure:
+            return LocalRun({}, progress)
+        # what counts is what is there: an engine may take a lost step for one that succeeded
+        if progress.unfinished() or progress.summary is None:
+            raise _explain_silence(progress, log)
+        return LocalRun(read_json(Path(progress.summary)), progress)
+
+
+def _explain_silence(progress: Progress, log: Path) -> TumorflowError:
+    silent = progress.unfinished() or ["the next step"]
+    return TumorflowError(
+        f"Every step ends with a result or a reason. Received: {silent[0]} died without one. "
+        f"The log is {log}; running again goes on where this run stopped."
+    )
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Sets a variable of the environment, which the steps inherit, while the block runs."""
+    former = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if former is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = former
 
 
 @contextmanager

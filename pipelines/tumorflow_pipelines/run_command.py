@@ -3,15 +3,18 @@
 import argparse
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tumorflow.chain import STEPS
 from tumorflow.cli import NOTICE, add_parameter_options, parameters_of
-from tumorflow.errors import ParameterError, TumorflowError, UsageError
+from tumorflow.cluster import ClusterParams
+from tumorflow.conclusion import failed
+from tumorflow.errors import ParameterError, TumorflowError, UnavailableError, UsageError
 from tumorflow.files import hash_file, write_json
-from tumorflow.lineage import hash_code
+from tumorflow.lineage import hash_code, read_git_commit
 from tumorflow.params import Parameters
 from tumorflow.tracking import without_credentials
 from tumorflow_pipelines import summary
@@ -26,11 +29,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         default="data",
-        metavar="DIR",
-        help="DICOM files, or one folder of images a class (default: data)",
+        metavar="SOURCE",
+        help="folder, s3://bucket/prefix or REPO@REV with DICOM files, or one folder of images a class "
+        "(default: data)",
     )
     parser.add_argument(
         "--runs", default="runs", metavar="DIR", help="where results are kept (default: runs)"
+    )
+    parser.add_argument(
+        "--runner",
+        choices=("process", "docker"),
+        default="process",
+        help="run each step as a process, or in its container by Docker or podman (default: process)",
+    )
+    parser.add_argument(
+        "--memory", default="", metavar="SIZE", help="the most memory a container may have, such as 4g"
     )
     parser.add_argument(
         "--pipeline", metavar="FILE", help="a compiled definition to run instead of this version's own"
@@ -40,24 +53,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Returns 0 for an accepted model, 3 for a rejected one; a run that fails raises what ended it."""
-    from tumorflow_pipelines.data_version import committed_hash, hash_source
+    from tumorflow_pipelines.data_version import committed_hash, resolve_source
     from tumorflow_pipelines.local_run import exclusive, interrupted_by_termination
 
     params = parameters_of(given)
-    source = Path(given.source).expanduser()
     runs = Path(given.runs).absolute()
     check_paths(given, params, runs)
     with exclusive(runs), interrupted_by_termination():
-        data_hash = hash_source(source, runs / "hashes")
-        promised = committed_hash(Path(f"{source}.dvc"))
-        verified = promised == data_hash if promised else None
-        print(f"data: {source}, version {data_hash}{_tell_verified(verified, source)}")
+        end_abandoned(runs)
+        source = resolve_source(given.source, runs / "hashes")
+        promised = committed_hash(Path(f"{source.source}.dvc"))
+        verified = promised == source.data_hash if promised else None
+        print(f"data: {given.source}, version {source.data_hash}{_tell_verified(verified, given.source)}")
         folder = runs / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")
         folder.mkdir()
         try:
-            told = _run_pipeline(given, params, source, data_hash, runs, folder)
+            told = _run_pipeline(given, params, source.source, source.data_hash, runs, folder)
         except BaseException as error:
-            write_json(folder / "summary.json", summary.failed(error, data_hash))
+            _record_failure(error, folder, source.data_hash)
             _point_latest(runs, folder)
             raise
         told = {**told, "data_verified": verified}
@@ -98,46 +111,87 @@ def hash_codes(params: Parameters) -> dict[str, str]:
 
 
 def _run_pipeline(
-    given: argparse.Namespace, params: Parameters, source: Path, data_hash: str, runs: Path, folder: Path
-) -> dict[str, Any]:
-    """Returns the run's summary; tracks the end of the run."""
+    given: argparse.Namespace, params: Parameters, source: str, data_hash: str, runs: Path, folder: Path
+) -> Mapping[str, Any]:
+    """Returns the run's summary."""
+    from tumorflow_pipelines.local_run import run_locally
+
+    job = folder.name
+    with tempfile.TemporaryDirectory(prefix="tumorflow-run-") as scratch:
+        definition, images = prepare_definition(given, params, source, runs, Path(scratch))
+        arguments = describe_arguments(params, source, data_hash, images)
+        log = folder / "pipeline.log"
+        ran = run_locally(definition, arguments, runs / "artifacts", log, job)
+        if not ran.progress.failure and not ran.summary["registered"]:
+            # the registry no longer has what the cache remembers
+            arguments = {**arguments, "registry": f"{arguments['registry']} since {job}"}
+            ran = run_locally(definition, arguments, runs / "artifacts", log, job)
+    if ran.progress.failure:
+        error = TumorflowError(ran.progress.failure["message"])
+        error.exit_code = ran.progress.failure["exit_code"]
+        raise error
+    return ran.summary
+
+
+def describe_arguments(
+    params: Parameters, source: str, data_hash: str, images: Mapping[str, str]
+) -> dict[str, str]:
+    """Returns the pipeline's arguments; `images` are ids by kind, none where steps run as processes."""
     from tumorflow.ingestion.pseudonym_key import key_id, load_or_create_key
     from tumorflow.tracking import tracking_uri
-    from tumorflow_pipelines.compilation import compile_pipeline
-    from tumorflow_pipelines.local_run import run_locally
     from tumorflow_pipelines.train_pipeline import pipeline_arguments
 
-    arguments = pipeline_arguments(
-        source=str(source.absolute()),
+    return pipeline_arguments(
+        source=source,
         data_hash=data_hash,
         key_id=key_id(load_or_create_key()),
         registry=without_credentials(tracking_uri()),
         params={step.name: params.section(step.name).model_dump_json() for step in STEPS},
         code=hash_codes(params),
+        light_image=images.get("light", ""),
+        tensorflow_image=images.get("tensorflow", ""),
     )
-    with tempfile.TemporaryDirectory(prefix="tumorflow-run-") as scratch:
-        definition = Path(given.pipeline or Path(scratch) / "train.yaml")
-        if not given.pipeline:
-            compile_pipeline(definition)
-        ran = run_locally(definition, arguments, runs / "artifacts", folder / "pipeline.log")
-        if not ran.progress.failure and "export" not in ran.progress.started:
-            current = summary.look_up(ran.outputs)
-            if current is None:  # the registry no longer has what the cache remembers
-                renewed = {**arguments, "registry": f"{arguments['registry']} since {folder.name}"}
-                ran = run_locally(definition, renewed, runs / "artifacts", folder / "pipeline.log")
-    if ran.progress.failure:
-        message = ran.progress.failure["message"]
-        _finish_tracking(ran.progress.job, False, {}, {"tumorflow.error": message[:5000]})
-        error = TumorflowError(message)
-        error.exit_code = ran.progress.failure["exit_code"]
-        raise error
-    told = summary.summarise(ran.outputs, ran.progress.started)
-    tags = {"tumorflow.decision": told["decision"]["verdict"], "tumorflow.data_hash": data_hash}
-    _finish_tracking(ran.progress.job, True, _headline_metrics(told), tags)
-    return told
 
 
-def _tell_verified(verified: bool | None, source: Path) -> str:
+def prepare_definition(
+    given: argparse.Namespace, params: Parameters, source: str, runs: Path, scratch: Path
+) -> tuple[Path, dict[str, str]]:
+    """Returns the definition to run, and the ids of its images where steps run in containers."""
+    from tumorflow_pipelines.compilation import compile_pipeline
+
+    definition = Path(given.pipeline or scratch / "train.yaml")
+    if not given.pipeline:
+        # of the cluster's settings a laptop needs the images alone; and it would sleep through a back-off
+        local = ClusterParams(images=params.cluster.images).without_retries()
+        compile_pipeline(definition, local, params.preprocess.parallel_parts)
+    if given.runner == "process":
+        return definition, {}
+    from tumorflow_pipelines.container_run import contain_definition
+
+    return contain_definition(definition, params, source, runs, scratch, memory=given.memory)
+
+
+def end_abandoned(runs: Path) -> None:
+    """Ends in MLflow what earlier runs left open that were killed, and so could not do it themselves."""
+    from tumorflow.tracking import finish_job
+
+    for folder in sorted(path.parent for path in runs.glob("*/pipeline.log")):
+        if not (folder / "summary.json").exists():
+            told = {**failed(KeyboardInterrupt()), "status": "killed"}
+            finish_job(folder.name, "KILLED")
+            write_json(folder / "summary.json", told)
+
+
+def _record_failure(error: BaseException, folder: Path, data_hash: str) -> None:
+    write_json(folder / "summary.json", failed(error, data_hash, read_git_commit()))
+    if isinstance(error, KeyboardInterrupt):  # any other end has been told by the pipeline itself
+        from tumorflow.tracking import finish_job
+
+        with suppress(UnavailableError):
+            finish_job(folder.name, "KILLED")
+
+
+def _tell_verified(verified: bool | None, source: str) -> str:
     if verified is None:
         return ""
     if verified:
@@ -151,25 +205,6 @@ def _tell_ui() -> list[str]:
     if tracking_uri() != default_tracking_uri():
         return [f"MLflow:   {without_credentials(tracking_uri())}"]
     return [f"MLflow:   make ui   (or: mlflow server --host 127.0.0.1 --backend-store-uri {tracking_uri()})"]
-
-
-def _headline_metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name: entry["value"]
-        for name, entry in result["metrics"].items()
-        if isinstance(entry, Mapping) and isinstance(entry.get("value"), float)
-    }
-
-
-def _finish_tracking(
-    job: str, succeeded: bool, metrics: Mapping[str, float], tags: Mapping[str, str]
-) -> None:
-    """Ends the run in MLflow, where a step has begun one; a wholly cached run has none."""
-    if not job:
-        return
-    from tumorflow.tracking import finish_job
-
-    finish_job(job, succeeded, metrics, tags)
 
 
 def _point_latest(runs: Path, folder: Path) -> None:

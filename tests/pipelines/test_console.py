@@ -6,13 +6,17 @@ from tumorflow_pipelines.console import Console
 
 LINES = """\
 12:00:00 - INFO - Executing task 'ingest'
-    step ingest: started in tumorflow-train-2026-01-01
+    step ingest: started
     ingest: 3/9 slices
     note: 2 files were refused
     some library said something of SOURCE
     step ingest: finished in 1.2 s
-    step validate: started in tumorflow-train-2026-01-01
+    step validate: started
+    step train: started
     step validate: failed {"exit_code": 1, "message": "no"}
+    step finish: started
+    step finish: failed {"exit_code": 1, "message": "and no"}
+    summary written to /runs/summary.json
 """
 
 
@@ -33,10 +37,13 @@ def test_only_what_matters_is_shown_and_everything_is_logged():
         "  2 files were refused",
         "ingest: done in 1.2 s",
         "validate …",
+        "train …",
         "validate: failed",
+        "finish: failed",
     ]
-    assert console.progress.job == "tumorflow-train-2026-01-01"
-    assert console.progress.started == ["ingest", "validate"]
+    assert console.progress.started == ["ingest", "validate", "train", "finish"]
+    assert console.progress.unfinished() == ["train"]
+    assert console.progress.summary == "/runs/summary.json"
     assert console.progress.failure == {"exit_code": 1, "message": "no"}
 
 

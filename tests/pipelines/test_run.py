@@ -141,12 +141,12 @@ def test_a_training_parameter_runs_training_and_what_follows_and_a_floor_only_th
 
 
 def test_runs_are_tracked_with_one_parent_and_a_nested_run_a_step(accepted, place, monkeypatch):
-    from tumorflow.tracking import runs
+    from tumorflow.tracking.connection import connect, experiment_id
 
     monkeypatch.chdir(place)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    client = runs.connect()
-    found = client.search_runs([runs.experiment_id(client)], order_by=["attribute.start_time ASC"])
+    client = connect()
+    found = client.search_runs([experiment_id(client)], order_by=["attribute.start_time ASC"])
     parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
     first = parents[0]
     assert first.info.status == "FINISHED"
