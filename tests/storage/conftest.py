@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -121,7 +122,10 @@ def bucket(server: Server, away_from_home: None, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A few files, some in folders, one empty, one with a name that is not ASCII."""
-    folder = tmp_path / "data"
+    return write_files(tmp_path / "data")
+
+
+def write_files(folder: Path) -> Path:
     contents = {"a.txt": b"a", "inner/b.bin": bytes(range(256)), "inner/deep/ü +%2e.txt": b"c", "empty": b""}
     for name, content in contents.items():
         path = folder / name
@@ -152,10 +156,10 @@ def run_fixture() -> Any:
     return run
 
 
-@pytest.fixture
-def project(folder: Path, away_from_home: None) -> Path:
-    """A git repository whose `data` DVC keeps, in its own cache; tagged v1."""
-    root = folder.parent
+@pytest.fixture(scope="session")
+def first_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    write_files(root / "data")
     run("git init -q -b main", root)
     run("git config user.name t", root)
     run("git config user.email t@example.org", root)
@@ -165,3 +169,9 @@ def project(folder: Path, away_from_home: None) -> Path:
     run("git commit -qm first", root)
     run("git tag v1", root)
     return root
+
+
+@pytest.fixture
+def project(first_project: Path, tmp_path: Path, away_from_home: None) -> Path:
+    """A git repository whose `data` DVC keeps, in its own cache; tagged v1."""
+    return Path(shutil.copytree(first_project, tmp_path / "project"))

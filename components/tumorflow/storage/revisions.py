@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -83,7 +83,7 @@ def pin(address: DvcRevision, patience: float) -> Pinned:
         root = Path(address.repository)
         return Pinned(address, read_pointer(_read(root / pointer), name), _read(root / SETTINGS))
     with _opened(address, patience) as repository:
-        commit = _find_commit(repository, address.revision)
+        commit = _find_commit(repository, address)
         found = read_pointer(_read_committed(repository, commit, pointer), name)
         pinned = DvcRevision(address.repository, commit.id.decode(), address.path)
         return Pinned(pinned, found, _read_committed(repository, commit, SETTINGS))
@@ -156,12 +156,14 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _find_commit(repository: "Repo", revision: str) -> Any:
+def _find_commit(repository: "Repo", address: DvcRevision) -> "Commit":
     from dulwich.objectspec import parse_commit
 
-    for name in (f"refs/remotes/origin/{revision}", revision):  # a clone's own branches are its origin's
+    branch = [f"refs/remotes/origin/{address.revision}"] if address.is_url else []  # as a clone calls it
+    for name in (*branch, address.revision):
         try:
-            return parse_commit(repository, name)
+            commit: Commit = parse_commit(repository, name)
+            return commit
         except (KeyError, ValueError):
             continue
     raise SourceError(
