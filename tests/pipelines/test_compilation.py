@@ -49,7 +49,7 @@ def test_a_component_takes_what_the_chain_says(step):
 
 
 def test_no_argument_differs_from_run_to_run(compiled):
-    # Kubeflow resolves its placeholders before it looks into its cache: one of them, and nothing is found there
+    # Kubeflow resolves its placeholders before it looks into its cache, and would find nothing there
     assert "{{$.pipeline" not in compiled.read_text()
 
 
