@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FILE = "groups.parquet"
 EVIDENCE = f"evidence/{FILE}"
 """Where a model version keeps it."""
+SPLITS = ("train", "validation", "test")
 KINDS = {"group": "group", "patient": "patient", "content_hash": "slice"}
 """Column of `index.parquet` → kind of digest."""
 

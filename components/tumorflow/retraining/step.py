@@ -15,8 +15,6 @@ from tumorflow.tracker import RegisteredVersion, Tracker
 if TYPE_CHECKING:
     import pandas as pd
 
-SPLITS = ("train", "validation", "test")
-
 
 def run(params: RetrainParams, *, dataset: Path, decision: Path, tracker: Tracker) -> str:
     """Returns `train` or `stop` after writing what led to it.
@@ -88,4 +86,6 @@ def count_new(manifest: "pd.DataFrame", members: "pd.DataFrame | None") -> novel
     patients, contents = manifest["patient"].fillna("").tolist(), manifest["content_hash"].tolist()
     if members is None:
         return novelty.count_new(patients, contents, np.zeros(len(patients), dtype=bool))
-    return novelty.count_new(patients, contents, membership.recognise(members, patients, contents, SPLITS))
+    return novelty.count_new(
+        patients, contents, membership.recognise(members, patients, contents, membership.SPLITS)
+    )
