@@ -38,6 +38,9 @@ def prepare(
     Raises:
         SliceError: a slice of the dataset cannot be decoded.
     """
+    import cv2
+
+    cv2.setNumThreads(1)  # a part is one core's work: those side by side share out the cores
     about = describe(params, cohort, number, of)
     unit, origin = about["recipe"]["intensity_unit"], about["recipe"]["groups_from"]
     stretch = stretch_of(len(cohort), params.shard_slices, number, of)
