@@ -5,6 +5,7 @@ same from run to run; a patient's changes with the pseudonym key, a slice's does
 """
 
 import hashlib
+import tempfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tumorflow.errors import SourceError
+from tumorflow.tracker import Tracker, split_reference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +61,23 @@ def read_members(path: Path) -> "pd.DataFrame":
             f"The evidence of a model version holds a readable {FILE}. Received: {type(error).__name__}. "
             "Register the version again."
         ) from error
+
+
+def fetch_members(reference: str, tracker: Tracker) -> "pd.DataFrame | None":
+    """Returns whom a registered version was trained, tuned and tested on; None: it keeps no record.
+
+    Args:
+        reference: NAME/VERSION.
+        tracker: knows the registry.
+
+    Raises:
+        ParameterError: there is no such version.
+        UnavailableError: the registry cannot be had.
+    """
+    with tempfile.TemporaryDirectory(prefix="tumorflow-version-") as place:
+        tracker.fetch_version(*split_reference(reference), Path(place), (EVIDENCE,))
+        path = Path(place) / EVIDENCE
+        return read_members(path) if path.is_file() else None
 
 
 def recognise(

@@ -1,5 +1,6 @@
 """What a step may tell the experiment tracker and the model registry, without knowing which ones they are."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tumorflow.errors import UnavailableError
+from tumorflow.errors import ParameterError, UnavailableError
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,25 @@ class RegisteredVersion:
     aliases: tuple[str, ...] = field(default=())
     run_id: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> str:
+        """The version as NAME/VERSION."""
+        return f"{self.name}/{self.version}"
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Returns name and version of NAME/VERSION.
+
+    Raises:
+        ParameterError: it reads otherwise.
+    """
+    found = re.fullmatch(r"([^/]+)/(\d+)", reference)
+    if found is None:
+        raise ParameterError(
+            f"A model version reads NAME/VERSION. Received: '{reference}'. For example: tumorflow-ct/3"
+        )
+    return found[1], found[2]
 
 
 class Tracker(Protocol):

@@ -170,16 +170,6 @@ def test_a_champion_file_that_holds_code_is_not_run(inputs, champion):
     assert "cannot be loaded" in compare(inputs, champion).not_judged
 
 
-@pytest.mark.parametrize("reference", ["tiny", "tiny/", "/3", "tiny/three", "a/b/3", "tiny/3 "])
-def test_a_champion_reads_name_and_version(reference):
-    with pytest.raises(ParameterError, match=r"NAME/VERSION\. Received"):
-        yardstick.split_reference(reference)
-
-
-def test_names_may_hold_blanks():
-    assert yardstick.split_reference("lung CT/12") == ("lung CT", "12")
-
-
 def test_without_a_registry_there_is_no_yardstick(inputs, tmp_path):
     with pytest.raises(UnavailableError, match="tiny/3"):
         evaluate(inputs, tmp_path / "evaluation", Untracked())

@@ -1,18 +1,17 @@
 """The champion, fetched from the registry and asked about the test slices of another model."""
 
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tumorflow import membership
-from tumorflow.errors import ParameterError, SourceError
+from tumorflow.errors import SourceError
 from tumorflow.evaluation import comparison, prediction
 from tumorflow.evaluation.comparison import Comparison
 from tumorflow.files import read_json
 from tumorflow.params import EvaluateParams
-from tumorflow.tracker import Tracker
+from tumorflow.tracker import Tracker, split_reference
 
 if TYPE_CHECKING:
     from tumorflow.evaluation.metrics import Floats
@@ -76,17 +75,3 @@ def compare_with(
         patients, contents = test.table["patient"].fillna(""), test.table["content_hash"]
         seen = membership.recognise(members, patients, contents, LEARNED_FROM)
     return comparison.compare(champion, test.truth, (probabilities, theirs), test.groups, seen, params)
-
-
-def split_reference(champion: str) -> tuple[str, str]:
-    """Returns name and version of NAME/VERSION.
-
-    Raises:
-        ParameterError: it reads otherwise.
-    """
-    found = re.fullmatch(r"([^/]+)/(\d+)", champion)
-    if found is None:
-        raise ParameterError(
-            f"A champion reads NAME/VERSION. Received: '{champion}'. For example: tumorflow-ct/3"
-        )
-    return found[1], found[2]

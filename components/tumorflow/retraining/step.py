@@ -1,6 +1,5 @@
 """Retraining: the newest `dataset` against the champion → `decision` (docs/artifacts.md)."""
 
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from tumorflow.errors import SourceError
 from tumorflow.files import read_json, write_json
 from tumorflow.params import RetrainParams
 from tumorflow.retraining import novelty
-from tumorflow.tracker import RegisteredVersion, Tracker
+from tumorflow.tracker import Tracker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,9 +25,9 @@ def run(params: RetrainParams, *, dataset: Path, decision: Path, tracker: Tracke
     manifest = read_manifest(dataset, params.classes)
     data_hash = read_json(dataset / "source.json")["data_hash"]
     found = tracker.find_champion(params.registered_model)
-    members = None if found is None else fetch_members(found, tracker)
+    champion = found.reference if found else ""
+    members = membership.fetch_members(champion, tracker) if champion else None
     count = count_new(manifest, members)
-    champion = f"{found.name}/{found.version}" if found else ""
     champion_data_hash = found.tags.get("tumorflow.data_hash", "") if found else ""
     verdict = novelty.decide(count, params.min_new_patients, champion, data_hash, champion_data_hash)
     counts = {"new_patients": count.new, "known_patients": count.known, "required": params.min_new_patients}
@@ -68,15 +67,6 @@ def read_manifest(dataset: Path, classes: tuple[str, ...]) -> "pd.DataFrame":
             "Run ingestion again."
         ) from error
     return manifest[manifest["label"].isin(classes)]
-
-
-def fetch_members(champion: RegisteredVersion, tracker: Tracker) -> "pd.DataFrame | None":
-    """Returns whom the champion was trained, tuned and tested on; None: its version keeps no record."""
-    with tempfile.TemporaryDirectory(prefix="tumorflow-champion-") as place:
-        folder = Path(place)
-        tracker.fetch_version(champion.name, champion.version, folder, (membership.EVIDENCE,))
-        path = folder / membership.EVIDENCE
-        return membership.read_members(path) if path.is_file() else None
 
 
 def count_new(manifest: "pd.DataFrame", members: "pd.DataFrame | None") -> novelty.Count:
