@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -195,6 +197,49 @@ def test_a_store_that_is_away(pushed, monkeypatch):
 def test_what_is_not_there_is_named(project, tmp_path, source, told):
     with pytest.raises(SourceError, match=told):
         resolve(source.format(project=project), tmp_path)
+
+
+def test_a_remote_that_is_a_folder_holds_all_or_says_so(project, version, scratch, run):
+    remote = project.parent / "remote"
+    shutil.copytree(project / ".dvc" / "cache", remote)
+    shutil.rmtree(project / ".dvc" / "cache")
+    run("dvc remote add -q -d storage ../remote", project)
+    with fetched(f"{project}@", version) as reading:
+        assert reading.data_hash == version
+    next(path for path in remote.rglob("*") if path.is_file() and path.suffix != ".dir").unlink()
+    with pytest.raises(SourceError, match="dvc push"), fetched(f"{project}@"):
+        pass
+
+
+def test_a_store_that_comes_back_is_waited_for(project, server, bucket, scratch, tmp_path, run):
+    for number in range(60):
+        (project / "data" / f"{number:02d}").write_bytes(bytes([number]) * 200_000)
+    run("dvc add -q data", project)
+    run(f"dvc remote add -q -d storage s3://{bucket.name}/dvc", project)
+    bucket.put_folder(project / ".dvc" / "cache" / "files", "dvc/files")
+    shutil.rmtree(project / ".dvc" / "cache")
+    stopped_at = []
+
+    def interrupt():
+        while count(scratch) < 5:
+            time.sleep(0.005)
+        server.stop()
+        stopped_at.append(count(scratch))
+        time.sleep(3)
+        server.start()
+
+    interruption = threading.Thread(target=interrupt, daemon=True)
+    interruption.start()
+    try:
+        with fetched(f"{project}@") as reading:
+            assert contents(reading.folder) == contents(project / "data")
+    finally:
+        interruption.join(120)
+    assert stopped_at[0] < 60
+
+
+def count(folder):
+    return sum(path.is_file() for path in folder.rglob("source/*"))
 
 
 def test_no_remote(project, scratch):

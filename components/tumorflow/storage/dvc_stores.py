@@ -55,10 +55,7 @@ def download(pinned: Pinned, folder: Path, scratch: Path, patience: float) -> No
         name, oid = entry
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if store.is_local:
-            target.symlink_to(store.path(oid))
-        else:
-            persist(lambda: _fetch(store, oid, target), patience)
+        persist(lambda: _fetch(store, oid, target), patience)
 
     fetch_all(listed, fetch)
 
@@ -149,7 +146,10 @@ def _list(store: Store, pointer: Pointer) -> list[tuple[str, str]]:
 
 def _fetch(store: Store, oid: str, target: Path) -> None:
     with _explained():
-        store.files.get_file(store.path(oid), str(target))
+        if store.is_local:
+            target.symlink_to(Path(store.path(oid)).resolve(strict=True))
+        else:
+            store.files.get_file(store.path(oid), str(target))
 
 
 @contextmanager

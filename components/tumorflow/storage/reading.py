@@ -79,5 +79,5 @@ def require(promised: str, found: str) -> None:
     if promised and promised != found:
         raise SourceError(
             f"The data are those that the run was started for, version {promised}. Received: {found}: "
-            "the source changed between submission and reading. Start a new run."
+            "the source changed between submission and reading, or is damaged. Start a new run."
         )
