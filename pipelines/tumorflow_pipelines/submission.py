@@ -1,0 +1,148 @@
+"""What is sent to Kubeflow Pipelines: the checked definition as a pipeline version, and a run's arguments."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tumorflow import __version__
+from tumorflow.chain import STEPS
+from tumorflow.cluster import ClusterParams
+from tumorflow.errors import ParameterError, SourceError, UnavailableError, UsageError
+from tumorflow.files import hash_file
+from tumorflow.lineage import hash_code
+from tumorflow.params import Parameters
+from tumorflow.storage import ResolvedSource
+from tumorflow_pipelines.definition_check import require_sound
+from tumorflow_pipelines.kubeflow_client import Kubeflow
+
+DEFAULT_EXPERIMENT = "tumorflow"
+NOTICE = "For research, not for clinical decisions."
+
+
+def write_definition(pipeline: str, params: Parameters, folder: Path) -> Path:
+    """Returns the path of the checked definition of `pipeline` for this cluster.
+
+    Raises:
+        UsageError: it would not run there: the cluster section names no image, or no MLflow.
+    """
+    from tumorflow_pipelines.compilation import compile_pipeline
+
+    if not params.cluster.mlflow_tracking_uri:
+        raise ParameterError(
+            "Parameter 'cluster.mlflow_tracking_uri': the address of MLflow as a pod sees it. Received: "
+            "nothing, and what runs track would be lost with their pods. For example: "
+            "--set cluster.mlflow_tracking_uri=http://mlflow.tumorflow:5000"
+        )
+    definition = folder / f"{pipeline}.yaml"
+    compile_pipeline(definition, params.cluster, params.preprocess.parallel_parts)
+    require_sound(definition, params.cluster.require_digests)
+    return definition
+
+
+def upload(kubeflow: Kubeflow, name: str, definition: Path) -> tuple[str, str]:
+    """Returns the ids of the pipeline and of its version with this definition; an existing one is taken."""
+    pipeline = kubeflow.find_pipeline(name) or kubeflow.create_pipeline(name, NOTICE)
+    version = f"{__version__}-{hash_file(definition)[:12]}"
+    found = kubeflow.find_version(pipeline.pipeline_id, version) or kubeflow.upload_version(
+        pipeline.pipeline_id, version, definition, NOTICE
+    )
+    return str(pipeline.pipeline_id), str(found.pipeline_version_id)
+
+
+def experiment_id(kubeflow: Kubeflow, name: str) -> str:
+    """Returns the id of the experiment called `name`; without a name that of `tumorflow`, made if need be.
+
+    Raises:
+        UsageError: there is no such experiment.
+    """
+    found = kubeflow.find_experiment(name or DEFAULT_EXPERIMENT)
+    if found is None and name:
+        names = ", ".join(sorted(kubeflow.experiment_names())) or "none at all"
+        raise UsageError(
+            f"--experiment names one that exists. Received: '{name}'; there are: {names}. Name one of these, "
+            f"make it in Kubeflow, or leave the option out for '{DEFAULT_EXPERIMENT}'."
+        )
+    if found is None:
+        found = kubeflow.create_experiment(DEFAULT_EXPERIMENT, NOTICE)
+    return str(found.experiment_id)
+
+
+def locate(source: str, data_hash: str, cluster: ClusterParams, state_folder: Path) -> ResolvedSource:
+    """Returns the source as a pod finds it, and the version of its data.
+
+    Args:
+        source: s3://…, REPO@REV, or a folder as the pod sees it.
+        data_hash: promised by the user; empty: it is found out.
+        cluster: whose volume folders are in.
+        state_folder: remembers hashes of local files.
+
+    Raises:
+        UsageError: no pod could read it, or its version cannot be told from here.
+    """
+    from tumorflow.storage.addresses import Folder, parse
+    from tumorflow_pipelines.data_version import resolve_source
+
+    address = parse(source)
+    if isinstance(address, Folder):
+        volume = cluster.source_volume
+        if not volume.claim or not address.path.is_relative_to(volume.mount_path):
+            raise SourceError(
+                "A run on a cluster reads s3://BUCKET/PREFIX, REPO@REV, or a folder of the volume "
+                f"cluster.source_volume. Received: {source}, a folder of this machine. Copy it there."
+            )
+        if not data_hash and not address.path.is_dir():
+            raise SourceError(
+                f"The version of data is a hash of its content. Received: {source}, which only the cluster "
+                "has. Give the md5 of its .dvc file, without '.dir', by --data-hash."
+            )
+    if data_hash:
+        return ResolvedSource(source, data_hash)
+    resolved: ResolvedSource = resolve_source(source, state_folder)
+    return resolved
+
+
+def describe_arguments(params: Parameters, source: ResolvedSource) -> dict[str, str]:
+    """Returns the arguments of a run on the cluster, by the pipeline's inputs."""
+    from tumorflow.ingestion.pseudonym_key import VARIABLE, key_id, load_or_create_key
+    from tumorflow_pipelines.train_pipeline import pipeline_arguments
+
+    return pipeline_arguments(
+        source=source.source,
+        data_hash=source.data_hash,
+        # the cluster has its own key in a Secret; one made up here would be another
+        key_id=key_id(load_or_create_key()) if os.environ.get(VARIABLE) else "",
+        registry=params.cluster.mlflow_tracking_uri,
+        params={step.name: params.section(step.name).model_dump_json() for step in STEPS},
+        code={step.name: hash_code(step) for step in STEPS},
+        light_image=params.cluster.images.light,
+        tensorflow_image=params.cluster.images.tensorflow,
+    )
+
+
+def describe_run(
+    name: str, experiment: str, version: tuple[str, str], arguments: Mapping[str, Any], cluster: ClusterParams
+) -> Any:
+    """Returns a run as Kubeflow's API takes it."""
+    import kfp_server_api as api
+
+    pipeline_id, version_id = version
+    return api.V2beta1Run(
+        display_name=name,
+        description=NOTICE,
+        experiment_id=experiment,
+        pipeline_version_reference=api.V2beta1PipelineVersionReference(pipeline_id, version_id),
+        runtime_config=api.V2beta1RuntimeConfig(parameters=dict(arguments)),
+        service_account=cluster.service_account or None,
+    )
+
+
+def start_run(kubeflow: Kubeflow, run: Any) -> Any:
+    """Returns the run, started once: where only the answer was lost, the run that was made is taken."""
+    try:
+        return kubeflow.create_run(run)
+    except UnavailableError:
+        found = kubeflow.find_run(run.experiment_id, run.display_name)
+        if found is None:
+            raise
+        return found
