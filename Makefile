@@ -14,7 +14,7 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install sample run ui test check format lock render bench clean
+.PHONY: help install sample run ui test check format lock images push render bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,8 +51,9 @@ format: $(INSTALLED)  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-render: $(INSTALLED)  ## write pipelines/train.yaml and dvc.yaml from the chain
-	$(BIN)/tumorflow compile --output pipelines/train.yaml --dvc dvc.yaml
+render: $(INSTALLED)  ## write the pipelines' YAML and dvc.yaml from the chain
+	$(BIN)/tumorflow compile --pipeline train --dvc dvc.yaml
+	$(BIN)/tumorflow compile --pipeline retrain
 
 bench: $(INSTALLED)  ## print the performance ratios
 	$(BIN)/python tests/bench/bench.py
@@ -64,8 +65,17 @@ lock: $(INSTALLED)  ## compile the lock files from pyproject.toml
 	$(BIN)/python -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet uv
 	$(COMPILE) --all-extras --output-file requirements.lock pyproject.toml
-	$(COMPILE) --constraint requirements.lock --output-file components/light.lock pyproject.toml
-	$(COMPILE) --constraint requirements.lock --extra tensorflow --output-file components/tensorflow.lock pyproject.toml
+	for group in light tensorflow; do \
+		$(COMPILE) --constraint requirements.lock --excludes components/unneeded.txt --group $$group \
+			--output-file components/$$group.lock; \
+	done
+	$(COMPILE) --constraint requirements.lock --group server --output-file mlflow/server.lock
+
+images:  ## build the container images with docker, podman or buildah (REGISTRY=... to name them)
+	components/images.sh
+
+push:  ## build the images, push them to REGISTRY and print their digests
+	components/images.sh push
 
 clean:  ## remove the environment, results and the sample cohort
 	rm -rf $(VENV) build runs data

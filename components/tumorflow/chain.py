@@ -134,11 +134,24 @@ PART = Step(
 )
 """What runs side by side, where preprocessing is done in parts."""
 
-ALL_STEPS = (*STEPS, PART)
+DECIDE = Step(
+    name="decide",
+    summary="say whether a dataset has enough that is new to the champion to train again",
+    room="retraining",
+    inputs=("dataset",),
+    output="decision",
+    image="light",
+    returns="train or stop",
+    example="tumorflow decide --dataset build/dataset --decision build/decision",
+    section="retrain",
+)
+"""What the retraining pipeline asks before it goes on with the chain."""
+
+ALL_STEPS = (*STEPS, PART, DECIDE)
 
 
 def find_step(name: str) -> Step:
-    """Returns the step called `name`, a part of one or one of the chain.
+    """Returns the step called `name`, of the chain or beside it.
 
     Raises:
         KeyError: there is none.

@@ -6,6 +6,7 @@ summed up the same on a laptop and on a cluster, where nobody downloads artifact
 
 import json
 import os
+import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,15 @@ def artifact_places(release: Mapping[str, Any]) -> dict[str, str]:
     }
     tflite = {name: f"{places['release']}/tflite/{name}.tflite" for name in release["variants"]}
     return {**places, **files, **tflite}
+
+
+def resolve(source: str) -> tuple[str, str]:
+    """Returns what a source names at this moment, and the version of its data."""
+    from tumorflow.storage import resolve as resolve_source
+
+    with told("resolve", Path.cwd()), tempfile.TemporaryDirectory(prefix="tumorflow-hashes-") as state:
+        resolved = resolve_source(source, Path(state))
+        return resolved.source, resolved.data_hash
 
 
 def conclude(release: str, summary: str) -> None:

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -11,23 +11,39 @@ from tumorflow.cluster import ClusterParams
 from tumorflow.files import write_text
 from tumorflow.lineage import PACKAGE, code_files
 
+if TYPE_CHECKING:
+    from kfp.dsl.base_component import BaseComponent
+
 HEADER = "# Written by `make render` from the chain; do not edit. For research, not for clinical decisions.\n"
 BUILD = "build"
 
 
-def compile_pipeline(path: Path, cluster: ClusterParams | None = None, parts: int = 1) -> None:
-    """Writes the pipeline's definition to `path`, atomically.
+PIPELINES = ("train", "retrain")
+
+
+def build_pipeline(name: str, cluster: ClusterParams, parts: int) -> "BaseComponent":
+    """Returns the pipeline called `name`."""
+    from tumorflow_pipelines.retrain_pipeline import build_retrain_pipeline
+    from tumorflow_pipelines.train_pipeline import build_train_pipeline
+
+    build = {"train": build_train_pipeline, "retrain": build_retrain_pipeline}[name]
+    return build(cluster, parts)
+
+
+def compile_pipeline(
+    path: Path, cluster: ClusterParams | None = None, parts: int = 1, *, name: str = "train"
+) -> None:
+    """Writes a pipeline's definition to `path`, atomically.
 
     Args:
         path: of the YAML file.
         cluster: where and how the steps run; None: as the defaults say.
         parts: how many parts preprocessing is done in, side by side.
+        name: one of PIPELINES.
     """
     from kfp import compiler
 
-    from tumorflow_pipelines.train_pipeline import build_train_pipeline
-
-    pipeline = build_train_pipeline(cluster or ClusterParams(), parts)
+    pipeline = build_pipeline(name, cluster or ClusterParams(), parts)
     with tempfile.TemporaryDirectory(prefix="tumorflow-compile-") as folder:
         draft = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(pipeline, str(draft))

@@ -7,6 +7,8 @@ or of what its image's name stands for, is a cache miss.
 
 # ruff: noqa: ARG001 - code_hash and image are part of the cache key, and read by Kubeflow alone
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from tumorflow.cluster import Images
@@ -36,6 +38,37 @@ def ingest(
         uri=dataset.uri,
         arguments={"source": source, "data_hash": data_hash, "key_id": key_id},
     )
+
+
+@dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)
+def resolve(
+    source: str,
+) -> NamedTuple("Resolved", [("source", str), ("data_hash", str)]):  # type: ignore[valid-type]  # kfp reads it
+    """Finds the newest version of a source, and pins it."""
+    from tumorflow.conclusion import resolve
+
+    return resolve(source)
+
+
+@dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)
+def decide(
+    params: str,
+    code_hash: str,
+    image: str,
+    dataset: dsl.Input[dsl.Dataset],
+    decision: dsl.Output[dsl.Artifact],
+) -> NamedTuple("Decided", [("action", str), ("champion", str)]):  # type: ignore[valid-type]  # as above
+    """Says whether to train, and which champion is the yardstick."""
+    import json
+    from pathlib import Path
+
+    from tumorflow.execution import execute_in_pipeline
+
+    action = execute_in_pipeline(
+        "decide", params=params, inputs={"dataset": dataset.path}, output=decision.path, uri=decision.uri
+    )
+    champion = json.loads((Path(decision.path) / "decision.json").read_text())["champion"]
+    return action, champion
 
 
 @dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)
@@ -214,6 +247,14 @@ def conclude(release: str, summary: dsl.Output[dsl.Artifact]) -> None:
     from tumorflow.conclusion import conclude
 
     conclude(release, summary.path)
+
+
+@dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)
+def halt(decision: dsl.Input[dsl.Artifact], summary: dsl.Output[dsl.Artifact]) -> None:
+    """Sums up a run that trained nothing, and ends it in MLflow."""
+    from tumorflow.conclusion import halt
+
+    halt(decision.path, summary.path)
 
 
 @dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)

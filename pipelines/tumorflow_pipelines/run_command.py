@@ -8,20 +8,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tumorflow.chain import STEPS
 from tumorflow.cli import NOTICE, add_parameter_options, parameters_of
 from tumorflow.cluster import ClusterParams
 from tumorflow.conclusion import failed
 from tumorflow.errors import ParameterError, TumorflowError, UnavailableError, UsageError
-from tumorflow.files import hash_file, write_json
-from tumorflow.lineage import hash_code, read_git_commit
+from tumorflow.files import write_json
+from tumorflow.lineage import read_git_commit
 from tumorflow.params import Parameters
-from tumorflow.tracking import without_credentials
+from tumorflow.tracking import tracking_uri, without_credentials
 from tumorflow_pipelines import summary
+from tumorflow_pipelines.compilation import PIPELINES, compile_pipeline
 
 SUMMARY = "run the whole pipeline on a source, unchanged steps from the cache"
 EXAMPLE = "tumorflow run --source ~/iqoth_nccd --preset iqoth_nccd --set train.epochs=20"
-ACCEPTED, REJECTED = 0, 3
+DONE, REJECTED = 0, 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,13 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory", default="", metavar="SIZE", help="the most memory a container may have, such as 4g"
     )
     parser.add_argument(
-        "--pipeline", metavar="FILE", help="a compiled definition to run instead of this version's own"
+        "--pipeline",
+        default="train",
+        metavar="NAME",
+        help="train, retrain (only if enough is new to the champion), or a compiled definition's file "
+        "(default: train)",
     )
     add_parameter_options(parser)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Returns 0 for an accepted model, 3 for a rejected one; a run that fails raises what ended it."""
+    """Returns 0 for an accepted model or nothing to do, 3 for a rejected one; a run that fails raises."""
     from tumorflow_pipelines.data_version import committed_hash, resolve_source
     from tumorflow_pipelines.local_run import exclusive, interrupted_by_termination
 
@@ -78,7 +82,7 @@ def run(given: argparse.Namespace) -> int:
         _point_latest(runs, folder)
     print("\n".join([*summary.describe(told), f"summary:  {given.runs}/latest/summary.json", *_tell_ui()]))
     print(NOTICE)
-    return ACCEPTED if told["decision"]["verdict"] == "accepted" else REJECTED
+    return REJECTED if told["decision"]["verdict"] == "rejected" else DONE
 
 
 def check_paths(given: argparse.Namespace, params: Parameters, runs: Path) -> None:
@@ -87,10 +91,10 @@ def check_paths(given: argparse.Namespace, params: Parameters, runs: Path) -> No
     Raises:
         UsageError: an option or parameter names no such file.
     """
-    if given.pipeline and not Path(given.pipeline).is_file():
+    if given.pipeline not in PIPELINES and not Path(given.pipeline).is_file():
         raise UsageError(
-            f"--pipeline names a compiled definition. Received: {given.pipeline}, which is no file. "
-            "Write one: tumorflow compile"
+            f"--pipeline is {' or '.join(PIPELINES)}, or names a compiled definition. Received: "
+            f"{given.pipeline}, which is no file. Write one: tumorflow compile"
         )
     if runs.exists() and not runs.is_dir():
         raise UsageError(f"--runs names a folder. Received: {given.runs}, which is none. Name another.")
@@ -102,27 +106,29 @@ def check_paths(given: argparse.Namespace, params: Parameters, runs: Path) -> No
         )
 
 
-def hash_codes(params: Parameters) -> dict[str, str]:
-    """Returns each step's code hash by its name; that of a weights file counts as training's code."""
-    codes = {step.name: hash_code(step) for step in STEPS}
-    if params.train.weights not in ("imagenet", "none"):
-        codes["train"] += f"-{hash_file(Path(params.train.weights))[:16]}"
-    return codes
-
-
 def _run_pipeline(
     given: argparse.Namespace, params: Parameters, source: str, data_hash: str, runs: Path, folder: Path
 ) -> Mapping[str, Any]:
     """Returns the run's summary."""
+    from tumorflow.ingestion.pseudonym_key import key_id, load_or_create_key
+    from tumorflow_pipelines.arguments import pipeline_arguments
     from tumorflow_pipelines.local_run import run_locally
 
     job = folder.name
     with tempfile.TemporaryDirectory(prefix="tumorflow-run-") as scratch:
         definition, images = prepare_definition(given, params, source, runs, Path(scratch))
-        arguments = describe_arguments(params, source, data_hash, images)
+        arguments = pipeline_arguments(
+            definition,
+            params,
+            source=source,
+            data_hash=data_hash,
+            key_id=key_id(load_or_create_key()),
+            registry=without_credentials(tracking_uri()),
+            images=images,
+        )
         log = folder / "pipeline.log"
         ran = run_locally(definition, arguments, runs / "artifacts", log, job)
-        if not ran.progress.failure and not ran.summary["registered"]:
+        if not ran.progress.failure and not ran.summary.get("registered", True):
             # the registry no longer has what the cache remembers
             arguments = {**arguments, "registry": f"{arguments['registry']} since {job}"}
             ran = run_locally(definition, arguments, runs / "artifacts", log, job)
@@ -133,37 +139,16 @@ def _run_pipeline(
     return ran.summary
 
 
-def describe_arguments(
-    params: Parameters, source: str, data_hash: str, images: Mapping[str, str]
-) -> dict[str, str]:
-    """Returns the pipeline's arguments; `images` are ids by kind, none where steps run as processes."""
-    from tumorflow.ingestion.pseudonym_key import key_id, load_or_create_key
-    from tumorflow.tracking import tracking_uri
-    from tumorflow_pipelines.train_pipeline import pipeline_arguments
-
-    return pipeline_arguments(
-        source=source,
-        data_hash=data_hash,
-        key_id=key_id(load_or_create_key()),
-        registry=without_credentials(tracking_uri()),
-        params={step.name: params.section(step.name).model_dump_json() for step in STEPS},
-        code=hash_codes(params),
-        light_image=images.get("light", ""),
-        tensorflow_image=images.get("tensorflow", ""),
-    )
-
-
 def prepare_definition(
     given: argparse.Namespace, params: Parameters, source: str, runs: Path, scratch: Path
 ) -> tuple[Path, dict[str, str]]:
     """Returns the definition to run, and the ids of its images where steps run in containers."""
-    from tumorflow_pipelines.compilation import compile_pipeline
-
-    definition = Path(given.pipeline or scratch / "train.yaml")
-    if not given.pipeline:
+    definition = Path(given.pipeline)
+    if given.pipeline in PIPELINES:
+        definition = scratch / f"{given.pipeline}.yaml"
         # of the cluster's settings a laptop needs the images alone; and it would sleep through a back-off
         local = ClusterParams(images=params.cluster.images).without_retries()
-        compile_pipeline(definition, local, params.preprocess.parallel_parts)
+        compile_pipeline(definition, local, params.preprocess.parallel_parts, name=given.pipeline)
     if given.runner == "process":
         return definition, {}
     from tumorflow_pipelines.container_run import contain_definition
@@ -200,7 +185,7 @@ def _tell_verified(verified: bool | None, source: str) -> str:
 
 
 def _tell_ui() -> list[str]:
-    from tumorflow.tracking import default_tracking_uri, tracking_uri
+    from tumorflow.tracking import default_tracking_uri
 
     if tracking_uri() != default_tracking_uri():
         return [f"MLflow:   {without_credentials(tracking_uri())}"]

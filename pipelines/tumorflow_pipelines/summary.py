@@ -9,6 +9,9 @@ HEADLINES = ("macro_f1", "macro_auc", "accuracy", "balanced_accuracy", "calibrat
 
 def describe(summary: Mapping[str, Any]) -> list[str]:
     """Returns the lines that end a run on the terminal."""
+    if summary["decision"]["verdict"] == "halted":
+        reasons = summary["retraining"]
+        return ["", f"decision: halted, nothing was trained. {reasons['message']}"]
     metrics = summary["metrics"]
     width = max(map(len, HEADLINES))
     lines = [

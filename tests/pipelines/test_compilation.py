@@ -14,15 +14,15 @@ from tumorflow_pipelines.definition_check import check_definition
 CHECKOUT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    path = tmp_path_factory.mktemp("compiled") / "train.yaml"
-    compilation.compile_pipeline(path)
+@pytest.fixture(scope="module", params=compilation.PIPELINES)
+def compiled(tmp_path_factory, request):
+    path = tmp_path_factory.mktemp("compiled") / f"{request.param}.yaml"
+    compilation.compile_pipeline(path, name=request.param)
     return path
 
 
 def test_the_committed_pipeline_is_the_compiled_one(compiled):
-    assert (CHECKOUT / "pipelines" / "train.yaml").read_text() == compiled.read_text()
+    assert (CHECKOUT / "pipelines" / compiled.name).read_text() == compiled.read_text()
 
 
 def test_the_committed_stages_are_the_rendered_ones():
@@ -36,7 +36,8 @@ def test_a_component_takes_what_the_chain_says(step):
     artifacts = {name for name, given in spec.inputs.items() if given.type.startswith("system.")}
     assert artifacts == set(step.inputs)
     assert set(spec.inputs) - artifacts == {"params", "code_hash", "image", *step.arguments}
-    handed_on = {"Output"} if step.returns else set()
+    returned = {"decide": {"action", "champion"}}.get(step.name, {"Output"})
+    handed_on = returned if step.returns else set()
     shown = {"metrics", "roc", "confusion", "report"} if step.name == "evaluate" else set()
     assert set(spec.outputs or {}) == {step.output} | handed_on | shown
     source = inspect.getsource(component.python_func)
@@ -54,9 +55,10 @@ def test_no_argument_differs_from_run_to_run(compiled):
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-def test_the_definition_has_no_fault_that_the_compiler_lets_through(tmp_path, parts):
-    path = tmp_path / "train.yaml"
-    compilation.compile_pipeline(path, parts=parts)
+@pytest.mark.parametrize("name", compilation.PIPELINES)
+def test_the_definition_has_no_fault_that_the_compiler_lets_through(tmp_path, parts, name):
+    path = tmp_path / "pipeline.yaml"
+    compilation.compile_pipeline(path, parts=parts, name=name)
     assert check_definition(path) == []
 
 
