@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from tumorflow.files import write_text
 from tumorflow.cli import add_parameter_options, parameters_of
+from tumorflow.files import write_text
 from tumorflow_pipelines.compilation import PIPELINES, compile_pipeline, render_dvc
 
 SUMMARY = "write a Kubeflow pipeline's YAML, and dvc.yaml"

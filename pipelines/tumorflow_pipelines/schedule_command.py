@@ -57,20 +57,20 @@ def create_schedule(given: argparse.Namespace) -> int:
 
     from tumorflow_pipelines import submission
     from tumorflow_pipelines.kubeflow_client import connected
-    from tumorflow_pipelines.submit_command import PIPELINE_NAME
+    from tumorflow_pipelines.retrain_pipeline import PIPELINE_NAME
 
     params = parameters_of(given)
     connection = connection_of(given, params.cluster.namespace)
     trigger = read_trigger(given)
     with tempfile.TemporaryDirectory(prefix="tumorflow-schedule-") as scratch:
-        definition = submission.write_definition("train", params, Path(scratch))
+        definition = submission.write_definition("retrain", params, Path(scratch))
         kubeflow = connected(connection)
         source = submission.locate(
             given.source, given.data_hash, params.cluster, Path.cwd() / "runs" / "hashes"
         )
         experiment = submission.experiment_id(kubeflow, given.experiment)
         version = submission.upload(kubeflow, PIPELINE_NAME, definition)
-    arguments = submission.describe_arguments(params, source)
+        arguments = submission.describe_arguments(definition, params, source)
     asked = submission.describe_run(given.name, experiment, version, arguments, params.cluster)
     former = find_schedules(kubeflow, given.name)
     made = kubeflow.create_recurring_run(

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tumorflow import __version__
-from tumorflow.chain import STEPS
 from tumorflow.cluster import ClusterParams
 from tumorflow.errors import ParameterError, SourceError, UnavailableError, UsageError
 from tumorflow.files import hash_file
-from tumorflow.lineage import hash_code
 from tumorflow.params import Parameters
 from tumorflow.storage import ResolvedSource
 from tumorflow_pipelines.definition_check import require_sound
@@ -35,7 +33,7 @@ def write_definition(pipeline: str, params: Parameters, folder: Path) -> Path:
             "--set cluster.mlflow_tracking_uri=http://mlflow.tumorflow:5000"
         )
     definition = folder / f"{pipeline}.yaml"
-    compile_pipeline(definition, params.cluster, params.preprocess.parallel_parts)
+    compile_pipeline(definition, params.cluster, params.preprocess.parallel_parts, name=pipeline)
     require_sound(definition, params.cluster.require_digests)
     return definition
 
@@ -102,21 +100,20 @@ def locate(source: str, data_hash: str, cluster: ClusterParams, state_folder: Pa
     return resolved
 
 
-def describe_arguments(params: Parameters, source: ResolvedSource) -> dict[str, str]:
-    """Returns the arguments of a run on the cluster, by the pipeline's inputs."""
+def describe_arguments(definition: Path, params: Parameters, source: ResolvedSource) -> dict[str, str]:
+    """Returns the arguments of a run on the cluster, as many as the definition declares."""
     from tumorflow.ingestion.pseudonym_key import VARIABLE, key_id, load_or_create_key
-    from tumorflow_pipelines.train_pipeline import pipeline_arguments
+    from tumorflow_pipelines.arguments import pipeline_arguments
 
     return pipeline_arguments(
+        definition,
+        params,
         source=source.source,
         data_hash=source.data_hash,
         # the cluster has its own key in a Secret; one made up here would be another
         key_id=key_id(load_or_create_key()) if os.environ.get(VARIABLE) else "",
         registry=params.cluster.mlflow_tracking_uri,
-        params={step.name: params.section(step.name).model_dump_json() for step in STEPS},
-        code={step.name: hash_code(step) for step in STEPS},
-        light_image=params.cluster.images.light,
-        tensorflow_image=params.cluster.images.tensorflow,
+        images=params.cluster.images.model_dump(),
     )
 
 

@@ -56,8 +56,8 @@ def run(given: argparse.Namespace) -> int:
         print(f"data: {given.source}, version {source.data_hash}")
         experiment = submission.experiment_id(kubeflow, given.experiment)
         version = submission.upload(kubeflow, PIPELINE_NAME, definition)
+        arguments = submission.describe_arguments(definition, params, source)
     name = given.name or f"{PIPELINE_NAME} {datetime.now(UTC).strftime('%Y-%m-%dT%H-%M-%S-%fZ')}"
-    arguments = submission.describe_arguments(params, source)
     asked = submission.describe_run(name, experiment, version, arguments, params.cluster)
     started = submission.start_run(kubeflow, asked)
     print(f"run: {started.run_id}, {run_page(kubeflow, started.run_id)}", flush=True)
