@@ -84,7 +84,8 @@ def read_definition(definition: Path) -> tuple[Any, Mapping[str, list[str]]]:
     from kfp.pipeline_spec import pipeline_spec_pb2
 
     try:
-        first, *others = yaml.safe_load_all(definition.read_text())
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it is installed
+        first, *others = yaml.load_all(definition.read_text(), Loader=loader)  # noqa: S506 - a safe one
         spec = ParseDict(first, pipeline_spec_pb2.PipelineSpec())
         platforms: dict[str, list[str]] = {}
         for document in others:

@@ -16,6 +16,8 @@ ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
 POLL_SECONDS = 5.0
 PATIENCE_SECONDS = 900.0
 """How long the server may be away before following gives up; the run does not mind."""
+BOOK_KEEPING = frozenset({"resolve", "conclude", "halt", "finish"})
+"""Tasks of the pipeline that are no steps; they are told of where they fail."""
 _COPY = re.compile(r"-\d+$")  # Kubeflow numbers the second task of one component
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # an unset time comes as the year 1 or 1970
 
@@ -25,10 +27,7 @@ class StepState:
     """A step of a run as the server sees it."""
 
     task_id: str
-    task: str
-    """Its name in the definition."""
     name: str
-    """The name of the step."""
     state: str
     seconds: float | None
     """None while it runs, or where the server does not tell."""
@@ -42,19 +41,23 @@ def state_of(run: Any) -> str:
 def step_states(run: Any) -> list[StepState]:
     """Returns the steps that a run has come to, in the order of their start.
 
-    The engine's own tasks (drivers, groups, executors) and the run's book-keeping are left out.
+    The engine's own tasks (drivers, groups, executors) are left out, and book-keeping that did not fail.
     """
-    details = run.run_details.task_details if run.run_details else None
     known = {step.name for step in ALL_STEPS}
     found = []
-    for task in details or []:
+    for task in all_tasks(run):
         name = _COPY.sub("", task.display_name or "")
-        if name in known and task.state:
-            found.append((task.start_time or _LONG_AGO, task.display_name, name, task))
+        if (name in known and task.state) or (name in BOOK_KEEPING and task.state == "FAILED"):
+            found.append((task.start_time or _LONG_AGO, name, task))
     return [
-        StepState(task.task_id, display, name, task.state, _seconds(task.start_time, task.end_time))
-        for _, display, name, task in sorted(found, key=lambda entry: entry[:2])
+        StepState(task.task_id, name, task.state, _seconds(task.start_time, task.end_time))
+        for _, name, task in sorted(found, key=lambda entry: entry[:2])
     ]
+
+
+def all_tasks(run: Any) -> list[Any]:
+    """Returns whatever the engine says of a run's tasks."""
+    return list((run.run_details.task_details if run.run_details else None) or [])
 
 
 def follow(kubeflow: Kubeflow, run_id: str) -> Any:

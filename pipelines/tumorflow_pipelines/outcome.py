@@ -1,16 +1,16 @@
 """How a run on the cluster ended: its summary from MLflow, its lines for people, its exit code."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tumorflow.conclusion import HALTED
 from tumorflow.errors import TumorflowError
 from tumorflow.files import write_json
 from tumorflow_pipelines import summary
-from tumorflow_pipelines.following import step_states
+from tumorflow_pipelines.following import all_tasks, step_states
 from tumorflow_pipelines.kubeflow_client import MESSAGE_CHARACTERS, Kubeflow
 
 EXIT_CODES = {"rejected": 3}
@@ -41,7 +41,7 @@ def conclude(kubeflow: Kubeflow, run: Any, output: Path | None) -> Outcome:
         verdict = verdict_by_branch(kubeflow, run)
         return Outcome(EXIT_CODES.get(verdict, 0), (note, f"decision: {verdict or 'not known here'}"))
     verdict = told["decision"]["verdict"]
-    lines = summary.describe(told) if "metrics" in told else describe_halt(told)
+    lines = summary.describe(told)
     written = () if output is None else (f"summary:  {output / 'summary.json'}",)
     return Outcome(EXIT_CODES.get(verdict, 0), (*lines, *written))
 
@@ -69,19 +69,15 @@ def fetch_summary(run_id: str) -> tuple[dict[str, Any] | None, str]:
     )
 
 
-def describe_halt(told: Mapping[str, Any]) -> list[str]:
-    """Returns the lines on a run that trained nothing, with its reasons."""
-    reasons = {key: value for key, value in told.items() if key not in ("status", "decision", "notice")}
-    return ["", f"decision: {told['decision']['verdict']}", f"  {json.dumps(reasons, ensure_ascii=False)}"]
-
-
 def verdict_by_branch(kubeflow: Kubeflow, run: Any) -> str:
-    """Returns the gate's decision as the branch tells it that released the model; empty where none does."""
+    """Returns the decision as the branch tells it that a run took; empty where none does."""
+    done = {task.display_name for task in all_tasks(run) if task.state == "SUCCEEDED"}
+    if "halt" in done:
+        return HALTED
     reference = run.pipeline_version_reference
     if reference is None:
         return ""
     spec = kubeflow.pipeline_spec(reference.pipeline_id, reference.pipeline_version_id)
-    done = {step.task for step in step_states(run) if step.state == "SUCCEEDED"}
     for task, alias in release_aliases(spec).items():
         if task in done:
             return "accepted" if alias else "rejected"

@@ -28,7 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--source", required=True, metavar="SOURCE", help="s3://bucket/prefix, REPO@REV or a mounted folder"
     )
-    create.add_argument("--data-hash", default="", metavar="HASH", help="version of the data, if known")
     create.add_argument("--experiment", default="", metavar="NAME", help="an experiment that exists")
     create.set_defaults(action=create_schedule)
     listing = actions.add_parser("list", help="show the schedules")
@@ -55,9 +54,9 @@ def create_schedule(given: argparse.Namespace) -> int:
     """
     import kfp_server_api as api
 
+    from tumorflow.storage import ResolvedSource
     from tumorflow_pipelines import submission
     from tumorflow_pipelines.kubeflow_client import connected
-    from tumorflow_pipelines.retrain_pipeline import PIPELINE_NAME
 
     params = parameters_of(given)
     connection = connection_of(given, params.cluster.namespace)
@@ -65,11 +64,10 @@ def create_schedule(given: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="tumorflow-schedule-") as scratch:
         definition = submission.write_definition("retrain", params, Path(scratch))
         kubeflow = connected(connection)
-        source = submission.locate(
-            given.source, given.data_hash, params.cluster, Path.cwd() / "runs" / "hashes"
-        )
+        submission.require_reachable(given.source, params.cluster)
         experiment = submission.experiment_id(kubeflow, given.experiment)
-        version = submission.upload(kubeflow, PIPELINE_NAME, definition)
+        version = submission.upload(kubeflow, "retrain", definition)
+        source = ResolvedSource(given.source, "")  # each run finds its version
         arguments = submission.describe_arguments(definition, params, source)
     asked = submission.describe_run(given.name, experiment, version, arguments, params.cluster)
     former = find_schedules(kubeflow, given.name)

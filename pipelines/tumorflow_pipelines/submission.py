@@ -38,8 +38,9 @@ def write_definition(pipeline: str, params: Parameters, folder: Path) -> Path:
     return definition
 
 
-def upload(kubeflow: Kubeflow, name: str, definition: Path) -> tuple[str, str]:
+def upload(kubeflow: Kubeflow, pipeline_name: str, definition: Path) -> tuple[str, str]:
     """Returns the ids of the pipeline and of its version with this definition; an existing one is taken."""
+    name = f"tumorflow-{pipeline_name}"
     pipeline = kubeflow.find_pipeline(name) or kubeflow.create_pipeline(name, NOTICE)
     version = f"{__version__}-{hash_file(definition)[:12]}"
     found = kubeflow.find_version(pipeline.pipeline_id, version) or kubeflow.upload_version(
@@ -78,26 +79,38 @@ def locate(source: str, data_hash: str, cluster: ClusterParams, state_folder: Pa
     Raises:
         UsageError: no pod could read it, or its version cannot be told from here.
     """
-    from tumorflow.storage.addresses import Folder, parse
     from tumorflow_pipelines.data_version import resolve_source
 
-    address = parse(source)
-    if isinstance(address, Folder):
-        volume = cluster.source_volume
-        if not volume.claim or not address.path.is_relative_to(volume.mount_path):
-            raise SourceError(
-                "A run on a cluster reads s3://BUCKET/PREFIX, REPO@REV, or a folder of the volume "
-                f"cluster.source_volume. Received: {source}, a folder of this machine. Copy it there."
-            )
-        if not data_hash and not address.path.is_dir():
-            raise SourceError(
-                f"The version of data is a hash of its content. Received: {source}, which only the cluster "
-                "has. Give the md5 of its .dvc file, without '.dir', by --data-hash."
-            )
+    require_reachable(source, cluster)
     if data_hash:
         return ResolvedSource(source, data_hash)
+    if Path(source).is_absolute() and not Path(source).is_dir():
+        raise SourceError(
+            f"The version of data is a hash of its content. Received: {source}, which only the cluster has. "
+            "Give the md5 of its .dvc file, without '.dir', by --data-hash."
+        )
     resolved: ResolvedSource = resolve_source(source, state_folder)
     return resolved
+
+
+def require_reachable(source: str, cluster: ClusterParams) -> None:
+    """Returns where pods can read a source.
+
+    Raises:
+        UsageError: it is none, or lies on this machine.
+    """
+    from tumorflow.storage.addresses import DvcRevision, S3Prefix, parse
+
+    address = parse(source)
+    if isinstance(address, S3Prefix) or (isinstance(address, DvcRevision) and address.is_url):
+        return
+    folder = Path(address.repository) if isinstance(address, DvcRevision) else address.path
+    volume = cluster.source_volume
+    if not volume.claim or not folder.is_relative_to(volume.mount_path):
+        raise SourceError(
+            "A run on a cluster reads s3://BUCKET/PREFIX, the REPO@REV of a git URL, or a folder of the "
+            f"volume cluster.source_volume. Received: {source}, a folder of this machine. Copy it there."
+        )
 
 
 def describe_arguments(definition: Path, params: Parameters, source: ResolvedSource) -> dict[str, str]:

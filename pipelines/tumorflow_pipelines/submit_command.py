@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tumorflow.cli import INTERRUPTED, NOTICE, add_parameter_options, parameters_of
+from tumorflow_pipelines.compilation import PIPELINES
 from tumorflow_pipelines.kubeflow_connection import add_connection_options, connection_of
 
 if TYPE_CHECKING:
+    from tumorflow.cluster import ClusterParams
+    from tumorflow.storage import ResolvedSource
     from tumorflow_pipelines.kubeflow_client import Kubeflow
 
 SUMMARY = "run the whole pipeline on Kubeflow, and follow it"
 EXAMPLE = "tumorflow submit --host http://localhost:8888 --source s3://bucket/ct --preset lidc_idri"
-PIPELINE_NAME = "tumorflow-train"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="HASH",
         help="version of the data, where it cannot be told from here",
+    )
+    parser.add_argument(
+        "--pipeline", choices=PIPELINES, default="train", help="which one to run (default: train)"
     )
     parser.add_argument("--experiment", default="", metavar="NAME", help="an experiment that exists")
     parser.add_argument("--name", default="", metavar="TEXT", help="the run's name (default: with the time)")
@@ -48,16 +53,14 @@ def run(given: argparse.Namespace) -> int:
     params = parameters_of(given)
     connection = connection_of(given, params.cluster.namespace)
     with tempfile.TemporaryDirectory(prefix="tumorflow-submit-") as scratch:
-        definition = submission.write_definition("train", params, Path(scratch))
+        definition = submission.write_definition(given.pipeline, params, Path(scratch))
         kubeflow = connected(connection)
-        source = submission.locate(
-            given.source, given.data_hash, params.cluster, Path.cwd() / "runs" / "hashes"
-        )
-        print(f"data: {given.source}, version {source.data_hash}")
+        source = _find_source(given, params.cluster)
+        print(f"data: {given.source}, version {source.data_hash or 'found in the run'}")
         experiment = submission.experiment_id(kubeflow, given.experiment)
-        version = submission.upload(kubeflow, PIPELINE_NAME, definition)
+        version = submission.upload(kubeflow, given.pipeline, definition)
         arguments = submission.describe_arguments(definition, params, source)
-    name = given.name or f"{PIPELINE_NAME} {datetime.now(UTC).strftime('%Y-%m-%dT%H-%M-%S-%fZ')}"
+    name = given.name or f"{given.pipeline} {datetime.now(UTC).strftime('%Y-%m-%dT%H-%M-%S-%fZ')}"
     asked = submission.describe_run(name, experiment, version, arguments, params.cluster)
     started = submission.start_run(kubeflow, asked)
     print(f"run: {started.run_id}, {run_page(kubeflow, started.run_id)}", flush=True)
@@ -65,6 +68,17 @@ def run(given: argparse.Namespace) -> int:
         print(f"it goes on by itself: tumorflow status {started.run_id}")
         return 0
     return follow_to_end(kubeflow, started.run_id, Path(given.output or f"runs/{started.run_id}"))
+
+
+def _find_source(given: argparse.Namespace, cluster: "ClusterParams") -> "ResolvedSource":
+    """Returns the source; its version only for the pipeline that does not find it in the run."""
+    from tumorflow.storage import ResolvedSource
+    from tumorflow_pipelines import submission
+
+    if given.pipeline == "retrain":
+        submission.require_reachable(given.source, cluster)
+        return ResolvedSource(given.source, "")
+    return submission.locate(given.source, given.data_hash, cluster, Path.cwd() / "runs" / "hashes")
 
 
 def follow_to_end(kubeflow: "Kubeflow", run_id: str, output: Path | None) -> int:

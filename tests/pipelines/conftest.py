@@ -20,23 +20,23 @@ def hash_once(name: str) -> str:
 
 
 @functools.cache
-def compiled(cluster: str, parts: int) -> str:
+def compiled(cluster: str, parts: int, name: str) -> str:
     """Returns the definition for a cluster's settings (JSON); compiling takes seconds, and gives the same."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
-        COMPILE(path, ClusterParams.model_validate_json(cluster), parts)
+        COMPILE(path, ClusterParams.model_validate_json(cluster), parts, name=name)
         return path.read_text()
 
 
-def compile_once(path: Path, cluster: ClusterParams, parts: int = 1) -> None:
+def compile_once(path: Path, cluster: ClusterParams, parts: int, *, name: str) -> None:
     """Writes what compiling gives, and compiles only what no test has compiled before."""
-    path.write_text(compiled(cluster.model_dump_json(), parts))
+    path.write_text(compiled(cluster.model_dump_json(), parts, name))
 
 
 @pytest.fixture
 def kubeflow(monkeypatch, tmp_path):
     """A Kubeflow Pipelines on loopback that the environment names; commands work in an empty folder."""
-    from tumorflow_pipelines import compilation, following, submission
+    from tumorflow_pipelines import arguments, compilation, following
 
     spec = importlib.util.spec_from_file_location(
         "kubeflow_server", Path(__file__).with_name("kubeflow_server.py")
@@ -49,7 +49,7 @@ def kubeflow(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compilation, "compile_pipeline", compile_once)
-    monkeypatch.setattr(submission, "hash_code", lambda step: hash_once(step.name))
+    monkeypatch.setattr(arguments, "hash_code", lambda step: hash_once(step.name))
     monkeypatch.setattr(following, "POLL_SECONDS", 0.01)
     with module.serving() as server:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)

@@ -9,7 +9,7 @@ from tumorflow.errors import UsageError
 from tumorflow_pipelines.triggers import parse_cron, parse_interval
 
 SETTINGS = (
-    *("--source", "s3://bucket/ct", "--data-hash", "0123"),
+    *("--source", "s3://bucket/ct"),
     *("--set", "cluster.mlflow_tracking_uri=http://mlflow:5000"),
 )
 
@@ -22,6 +22,8 @@ def test_a_schedule_never_catches_up_and_works_one_at_a_time(kubeflow, capsys):
     assert create("--cron", "30 2 * * mon-fri") == 0
     (made,) = kubeflow.recurring.values()
     (version,) = kubeflow.versions.values()
+    (pipeline,) = kubeflow.pipelines.values()
+    assert pipeline.display_name == "tumorflow-retrain"
     assert made.display_name == "nightly"
     assert made.trigger.cron_schedule.cron == "0 30 2 * * mon-fri"
     assert made.max_concurrency == "1"
@@ -29,6 +31,7 @@ def test_a_schedule_never_catches_up_and_works_one_at_a_time(kubeflow, capsys):
     assert made.status == "ENABLED"
     assert made.pipeline_version_reference.pipeline_version_id == version.pipeline_version_id
     assert made.runtime_config.parameters["source"] == "s3://bucket/ct"
+    assert "data_hash" not in made.runtime_config.parameters, "each run finds the newest version"
     assert kubeflow.experiments[made.experiment_id].display_name == "tumorflow"
     assert capsys.readouterr().out == "schedule 'nightly': cron '0 30 2 * * mon-fri' UTC\n"
 
@@ -168,6 +171,14 @@ def test_an_interval_has_a_unit(text, seconds):
 def test_nonsense_is_no_interval(text):
     with pytest.raises(UsageError, match="--every"):
         parse_interval(text)
+
+
+def test_a_folder_of_this_machine_is_no_source_of_a_schedule(kubeflow, tmp_path, capsys):
+    assert main(["schedule", "create", "nightly", "--every", "1d", *SETTINGS, "--source", str(tmp_path)]) == 2
+    assert "a folder of this machine" in capsys.readouterr().err
+    assert not kubeflow.recurring
+    mounted = ("--set", "cluster.source_volume.claim=hospital", "--source", "/sources/ct")
+    assert main(["schedule", "create", "nightly", "--every", "1d", *SETTINGS, *mounted]) == 0
 
 
 @pytest.mark.parametrize("when", [("--cron", "never"), ("--every", "often")])

@@ -411,6 +411,28 @@ def test_a_mounted_folder_needs_a_promised_version_where_it_is_not_mounted_here(
     assert run.runtime_config.parameters["data_hash"] == DATA_HASH
 
 
+def test_retraining_finds_its_data_in_the_run_and_may_halt(kubeflow, capsys):
+    kubeflow.frames = [("SUCCEEDED", {"ingest": "SUCCEEDED", "decide": "SUCCEEDED", "halt": "SUCCEEDED"})]
+    retrain = ("--pipeline", "retrain", "--source", "s3://bucket/ct")
+    assert main(["submit", *retrain, "--set", "cluster.mlflow_tracking_uri=http://mlflow:5000"]) == 0
+    (run,) = kubeflow.runs.values()
+    assert "data_hash" not in run.runtime_config.parameters
+    assert run.display_name.startswith("retrain 20")
+    told = capsys.readouterr().out
+    assert told.startswith("data: s3://bucket/ct, version found in the run\n")
+    assert "decide: done" in told
+    assert "decision: halted" in told
+
+
+def test_book_keeping_is_told_of_where_it_fails(kubeflow, capsys):
+    kubeflow.frames = [("FAILED", {"export": "SUCCEEDED", "conclude": "FAILED", "finish": "SUCCEEDED"})]
+    assert main([*SUBMIT]) == 1
+    done = capsys.readouterr()
+    assert "conclude: failed" in done.out
+    assert "finish" not in done.out
+    assert "Received: conclude failed" in done.err
+
+
 def test_runs_work_under_the_clusters_service_account(kubeflow):
     assert main([*SUBMIT, "--no-wait", "--set", "cluster.service_account=tumorflow-run"]) == 0
     assert [run.service_account for run in kubeflow.runs.values()] == ["tumorflow-run"]
