@@ -2,13 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 TUMORFLOW = str(Path(sys.executable).parent / "tumorflow")
@@ -26,41 +26,16 @@ CONTRACT = {
     "steps",
     "peak_memory_mb",
 }
-QUICK = (
-    "preprocess.image_size_px=32",
-    "train.weights=none",
-    "train.epochs=2",
-    "train.augmented_views=0",
-    "evaluate.bootstrap_resamples=100",
-    "evaluate.gradcam_slices=1",
-    "evaluate.min_macro_f1=0",
-    "evaluate.min_macro_auc=0",
-    "evaluate.min_class_recall=0",
-    "evaluate.max_calibration_error=1",
-    "evaluate.require_better_than_chance=false",
-    "evaluate.min_test_groups_per_class=1",
-)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A working folder with a source: three classes of 12 unlike pictures each."""
-    import cv2
-
-    place = tmp_path_factory.mktemp("place")
-    random = np.random.default_rng(5)
-    for brightness, label in ((40, "normal"), (110, "benign"), (180, "malignant")):
-        folder = place / "source" / label
-        folder.mkdir(parents=True)
-        for number in range(12):
-            coarse = random.integers(0, 70, (9, 9)).astype(np.uint8)
-            picture = cv2.resize(coarse, (96, 96), interpolation=cv2.INTER_CUBIC) + np.uint8(brightness)
-            cv2.imwrite(str(folder / f"{number}.png"), picture)
-    return place
+def place(tmp_path_factory, tiny_place):
+    """A working folder with a source, in which every run is quick."""
+    return shutil.copytree(tiny_place, tmp_path_factory.mktemp("runs") / "place")
 
 
 def command(*settings: str) -> list[str]:
-    overrides = [part for setting in (*QUICK, *settings) for part in ("--set", setting)]
+    overrides = [part for setting in settings for part in ("--set", setting)]
     return [TUMORFLOW, "run", "--source", "source", *overrides]
 
 
@@ -77,6 +52,10 @@ def run(place: Path, *settings: str) -> subprocess.CompletedProcess[str]:
 
 def summary(place: Path) -> dict:
     return json.loads((place / "runs" / "latest" / "summary.json").read_text())
+
+
+def told(folder: Path) -> dict:
+    return json.loads((folder / "summary.json").read_text())
 
 
 def cached(place: Path) -> dict[str, bool]:
@@ -153,6 +132,7 @@ def test_runs_are_tracked_with_one_parent_and_a_nested_run_a_step(accepted, plac
     assert first.data.tags["tumorflow.decision"] == "accepted"
     nested = [run for run in found if run.data.tags.get("mlflow.parentRunId") == first.info.run_id]
     assert [run.info.run_name for run in nested] == CHAIN
+    assert "summary.json" in {entry.path for entry in client.list_artifacts(first.info.run_id)}
     train = next(run for run in nested if run.info.run_name == "train")
     assert len(client.get_metric_history(train.info.run_id, "val_loss")) == 2
     version = client.get_model_version_by_alias("tumorflow-ct", "candidate")
@@ -180,6 +160,8 @@ def test_a_killed_run_leaves_nothing_half_written_and_the_next_one_gives_the_sam
         os.killpg(victim.pid, signal.SIGKILL)
     assert summary(place)["status"] == "finished", "the former summary stands"
     assert run(place).returncode == 0
+    killed = [folder for folder in (place / "runs").glob("*Z") if told(folder)["status"] == "killed"]
+    assert len(killed) == 1, "the run that follows ends what was left open"
     assert all(cached(place).values())
     assert summary(place)["metrics"] == first["metrics"]
     assert not list((place / "runs").rglob("*.partial"))
@@ -238,3 +220,64 @@ def test_a_source_without_a_usable_slice_ends_in_one_message(tmp_path, prepare, 
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert json.loads((tmp_path / "runs/latest/summary.json").read_text())["status"] == "failed"
+
+
+def test_parts_give_what_one_step_gives_and_a_killed_part_is_all_that_is_done_again(accepted, place):
+    _, first = accepted
+    with subprocess.Popen(
+        command("preprocess.parallel_parts=3"),
+        cwd=place,
+        env=environment(place),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as victim:
+        for line in victim.stdout:
+            if line.startswith("prepare: done"):
+                break
+        os.killpg(victim.pid, signal.SIGKILL)
+    again = run(place, "preprocess.parallel_parts=3")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("prepare: done") in (1, 2), "what was done is not done again"
+    hashes = [
+        {step["name"]: step["content_hash"] for step in told["steps"]} for told in (first, summary(place))
+    ]
+    assert hashes[0]["preprocess"] == hashes[1]["preprocess"]
+    assert hashes[0]["train"] == hashes[1]["train"]
+
+
+def test_retraining_ends_early_where_nothing_is_new_and_else_has_the_champion_as_yardstick(
+    accepted, place, monkeypatch
+):
+    from tumorflow.tracking.connection import connect
+
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    connect().set_registered_model_alias("tumorflow-ct", "champion", "1")
+    retrain = [*command(), "--pipeline", "retrain"]
+    halted = subprocess.run(
+        retrain, cwd=place, env=environment(place), capture_output=True, text=True, check=False
+    )
+    assert halted.returncode == 0, halted.stdout + halted.stderr
+    assert "nothing was trained" in halted.stdout
+    assert "train …" not in halted.stdout
+    assert summary(place)["decision"]["verdict"] == "halted"
+    for number in range(12):  # brighter copies are no near-duplicates of what is known, but new contents
+        picture = (place / "source" / "normal" / f"{number}.png").read_bytes()
+        (place / "source" / "normal" / f"new-{number}.png").write_bytes(invert(picture))
+    trained = subprocess.run(
+        retrain, cwd=place, env=environment(place), capture_output=True, text=True, check=False
+    )
+    assert trained.returncode in (0, 3), trained.stdout + trained.stderr
+    rules = {rule["name"] for rule in summary(place)["decision"]["rules"]}
+    assert "not_worse_than_champion" in rules
+    assert connect().get_model_version_by_alias("tumorflow-ct", "champion").version in (1, "1")
+
+
+def invert(picture: bytes) -> bytes:
+    import cv2
+    import numpy as np
+
+    pixels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
+    return cv2.imencode(".png", 255 - pixels)[1].tobytes()
