@@ -1,4 +1,4 @@
-"""The bootstrap makes what the pods read, once, and prints none of it. kubectl is a stand-in without a cluster."""
+"""The bootstrap makes what the pods read, once, and prints none of it. Its kubectl is a stand-in here."""
 
 import json
 import os

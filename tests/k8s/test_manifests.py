@@ -24,7 +24,7 @@ PLACEHOLDER = "replace-me"
 def pod_templates(manifests: list[Manifest]) -> Iterator[tuple[Manifest, Manifest]]:
     """Yields what makes pods, and its pod template."""
     for manifest in manifests:
-        if manifest["kind"] in {"Deployment", "StatefulSet", "Job", "CronJob"}:
+        if manifest["kind"] in {"Deployment", "StatefulSet", "DaemonSet", "CronJob"}:
             spec = manifest["spec"]
             yield manifest, (spec["jobTemplate"]["spec"] if "jobTemplate" in spec else spec)["template"]
 
@@ -104,19 +104,19 @@ def test_every_pod_is_restricted(rendered: Rendered, folder: str) -> None:
 
 def test_root_is_used_once_for_the_folders_and_nothing_else(rendered: Rendered) -> None:
     manifests = rendered("overlays/local")
-    (job,) = of_kind(manifests, "Job")
-    assert job["metadata"]["namespace"] == "tumorflow-storage"
-    (container,) = job["spec"]["template"]["spec"]["containers"]
+    (owner,) = of_kind(manifests, "DaemonSet")
+    assert owner["metadata"]["namespace"] == "tumorflow-storage"
+    (container,) = owner["spec"]["template"]["spec"]["initContainers"]
     assert container["securityContext"]["runAsUser"] == 0
     assert container["securityContext"]["capabilities"]["add"] == ["CHOWN", "FOWNER"]
-    assert not list(secrets_read(job["spec"]["template"]))
+    assert not list(secrets_read(owner["spec"]["template"]))
 
 
 def test_the_folders_belong_to_the_users_that_use_them(rendered: Rendered) -> None:
     manifests = rendered("overlays/local")
-    (job,) = of_kind(manifests, "Job")
-    (root,) = (volume["hostPath"]["path"] for volume in job["spec"]["template"]["spec"]["volumes"])
-    script = job["spec"]["template"]["spec"]["containers"][0]["command"][-1]
+    (owner,) = of_kind(manifests, "DaemonSet")
+    (root,) = (volume["hostPath"]["path"] for volume in owner["spec"]["template"]["spec"]["volumes"])
+    script = owner["spec"]["template"]["spec"]["initContainers"][0]["command"][-1]
     owners = {
         f"{root}/{folder}": (int(user), int(group))
         for user, group, folder in re.findall(r"-o (\d+) -g (\d+) /host/(\w+)", script)
@@ -194,7 +194,7 @@ def test_every_reference_names_something_that_is_there(rendered: Rendered, folde
         assert ("ServiceAccount", namespace, template["spec"]["serviceAccountName"]) in there
         mounted = {volume["name"]: volume for volume in template["spec"]["volumes"]}
         for container in containers(template):
-            assert {mount["name"] for mount in container["volumeMounts"]} <= set(mounted)
+            assert {mount["name"] for mount in container.get("volumeMounts", [])} <= set(mounted)
             named = [
                 source["configMapRef"]["name"]
                 for source in container.get("envFrom", [])
