@@ -85,7 +85,7 @@ def read_definition(definition: Path) -> tuple[Any, Mapping[str, list[str]]]:
 
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it is installed
-        first, *others = yaml.load_all(definition.read_text(), Loader=loader)  # noqa: S506 - a safe one
+        first, *others = yaml.load_all(definition.read_text(), Loader=loader)
         spec = ParseDict(first, pipeline_spec_pb2.PipelineSpec())
         platforms: dict[str, list[str]] = {}
         for document in others:

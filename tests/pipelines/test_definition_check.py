@@ -73,6 +73,11 @@ def test_a_sound_definition_has_no_finding(sound, tmp_path):
     assert faults(sound, tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["train", "retrain"])
+def test_the_committed_definitions_are_sound(name):
+    assert check_definition(Path(__file__).parents[2] / "pipelines" / f"{name}.yaml") == []
+
+
 def handler(spec: dict) -> dict:
     """Returns the dag inside the exit handler."""
     return spec["components"]["comp-exit-handler-1"]["dag"]
