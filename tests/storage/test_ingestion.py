@@ -70,7 +70,7 @@ def test_a_store_stopped_in_the_middle_makes_no_difference(cohort, server, bucke
 
     def interrupt():
         while sum(path.is_file() for path in scratch.rglob("source/**/*")) < 5:
-            time.sleep(0.005)
+            time.sleep(0.02)
         server.stop()
         stopped_at.append(sum(path.is_file() for path in scratch.rglob("source/**/*")))
         time.sleep(3)

@@ -1,11 +1,14 @@
 """Data that DVC keeps: in a git repository, in a project without git, with a cache or an S3 remote."""
 
+import base64
+import gc
 import os
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -123,7 +126,7 @@ def test_a_pod_that_owns_nothing_can_read_it(pushed, version, scratch):
     environment = {
         name: value for name, value in os.environ.items() if name.startswith(("AWS_", "PATH", "TMPDIR"))
     }
-    for source in (f"{pushed}@main", f"{pushed}@"):
+    for source in (f"{pushed}@main", f"{pushed}@", f"file://{pushed}@main"):
         ran = subprocess.run(
             [sys.executable, "-c", IN_A_POD, source, version],
             env={**environment, "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"},
@@ -222,7 +225,7 @@ def test_a_store_that_comes_back_is_waited_for(project, server, bucket, scratch,
 
     def interrupt():
         while count(scratch) < 5:
-            time.sleep(0.005)
+            time.sleep(0.02)
         server.stop()
         stopped_at.append(count(scratch))
         time.sleep(3)
@@ -240,6 +243,35 @@ def test_a_store_that_comes_back_is_waited_for(project, server, bucket, scratch,
 
 def count(folder):
     return sum(path.is_file() for path in folder.rglob("source/*"))
+
+
+# dulwich leaves its connections to the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_git_server_that_refuses_is_asked_once_and_with_what_git_askpass_tells(tmp_path, monkeypatch):
+    asked = []
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.headers.get("Authorization", ""))
+            self.send_response(404 if asked[-1] else 401)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    answer = tmp_path / "askpass"
+    answer.write_text("#!/bin/sh\ncase $1 in User*) echo me ;; *) echo SECRET ;; esac\n")
+    answer.chmod(0o755)
+    monkeypatch.setenv("GIT_ASKPASS", str(answer))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(SourceError, match="does not know it, or refuses") as refused:
+            resolve(f"http://127.0.0.1:{server.server_port}/data.git@main", tmp_path)
+        server.shutdown()
+    assert base64.b64decode(asked[-1].removeprefix("Basic ")) == b"me:SECRET"
+    assert "SECRET" not in str(refused.value)
+    del refused
+    gc.collect()
 
 
 def test_no_remote(project, scratch):

@@ -5,6 +5,8 @@ The repository may be a mounted folder that nobody may write to, with another ow
 DVC's settings.
 """
 
+import errno
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -136,16 +138,23 @@ def _clone(url: str, folder: Path) -> None:
     from scmrepo.git import Git
 
     shutil.rmtree(folder, ignore_errors=True)
+    os.environ.setdefault(
+        "USER", "tumorflow"
+    )  # the clone's log wants a name, which a pod's user may not have
     try:
         Git.clone(url, str(folder), bare=True).close()
     except SCMError as error:
-        if {type(reason).__name__ for reason in _causes(error)} & REFUSALS:
+        reasons = list(_causes(error))
+        for reason in reasons:
+            if isinstance(reason, OSError) and reason.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise reason from error
+        if {type(reason).__name__ for reason in reasons} & REFUSALS:
             raise SourceError(
                 "REPO in REPO@REV is a git repository that may be read. Received: a server that does not "
                 "know it, or refuses. Check the URL and the credentials that git finds here."
             ) from error
         raise UnavailableError(
-            "The git server of REPO@REV answers. Received: no clone, again and again. "
+            f"The git server of REPO@REV answers. Received: {type(reasons[-1]).__name__}, again and again. "
             "Check the URL and the network, and run again."
         ) from error
 
