@@ -8,6 +8,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -324,6 +325,76 @@ def bench_unchanged(scratch: Path) -> None:
     )
 
 
+def bench_overhead(scratch: Path) -> None:
+    """What kfp, the summary and MLflow's end of the run add to the steps; and what containers add to that."""
+    from tumorflow.params import SampleParams
+    from tumorflow.sampling.cohort import write_cohort
+
+    (scratch / "data").mkdir()
+    write_cohort(SampleParams(), scratch / "data")
+    wall_s, own_s = run_whole(scratch, "process")
+    overhead_s = wall_s - sum(own_s)
+    tell(
+        "orchestration in process, seconds a step",
+        overhead_s / len(own_s),
+        "≤ 1",
+        f"{wall_s:.1f} s in all, {sum(own_s):.1f} s in {len(own_s)} steps",
+    )
+    if not any(shutil.which(engine) for engine in ("docker", "podman")):
+        print("containers: skipped, there is no docker or podman")
+        return
+    contained_s, _ = run_whole(scratch, "docker")
+    tell(
+        "steps in containers against in process, seconds a step more",
+        (contained_s - wall_s) / len(own_s),
+        "≤ 5",
+        f"{contained_s:.1f} s against {wall_s:.1f} s",
+    )
+
+
+def run_whole(scratch: Path, runner: str) -> tuple[float, list[float]]:
+    """Returns the seconds of a run with nothing in its cache, and those that each step says it took."""
+    started = time.perf_counter()
+    command = [TUMORFLOW, "run", "--runner", runner, "--runs", f"runs-{runner}"]
+    done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
+    wall_s = time.perf_counter() - started
+    if done.returncode not in (0, 3):
+        raise SystemExit(done.stdout + done.stderr)
+    return wall_s, [
+        float(found) for found in re.findall(r"^\w+: done in ([\d.]+) s$", done.stdout, re.MULTILINE)
+    ]
+
+
+def bench_rebuild(scratch: Path) -> None:
+    """The images after a change of code, from a warm cache."""
+    if not any(shutil.which(engine) for engine in ("docker", "podman", "buildah")):
+        print("rebuilding images: skipped, there is no container engine")
+        return
+    copy = scratch / "checkout"
+    shutil.copytree(
+        CHECKOUT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "runs", "data", "build", "__pycache__")
+    )
+    seconds = []
+    for turn in range(2):
+        with (copy / "components" / "tumorflow" / "errors.py").open("a") as file:
+            file.write(f"# change {turn} of {time.time_ns()}\n")
+        started = time.perf_counter()
+        environment = {**os.environ, "REGISTRY": "localhost/bench", "GIT_COMMIT": "bench"}
+        done = subprocess.run(
+            [str(copy / "components" / "images.sh")],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds.append(time.perf_counter() - started)
+        if done.returncode:
+            raise SystemExit(done.stdout + done.stderr)
+    tell(
+        "all images after a change of code, seconds", seconds[1], "≤ 20", f"{seconds[0]:.1f} s the first time"
+    )
+
+
 def bench_iqoth(scratch: Path) -> None:
     """IQ-OTH/NCCD: grouped test results over several splits, against the simple baseline."""
     if not IQOTH.is_dir():
@@ -365,6 +436,8 @@ BENCHES = {
     "memory": bench_memory,
     "parts": bench_parts,
     "unchanged": bench_unchanged,
+    "overhead": bench_overhead,
+    "rebuild": bench_rebuild,
     "iqoth": bench_iqoth,
 }
 
