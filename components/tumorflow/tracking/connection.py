@@ -40,6 +40,9 @@ def connect() -> "MlflowClient":
     # MLflow's client waits 2, 4, 8 … seconds between tries: a server that is away for a minute is waited for
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    # a server that keeps artifacts in S3 would hand out addresses of the store, which only it can reach
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
     import logging
 
     import mlflow
