@@ -14,7 +14,7 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install sample run ui test check format lock images push render bench clean
+.PHONY: policy manifests help install sample run ui test check format lock images push render bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,7 +44,20 @@ check: $(INSTALLED)  ## lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# checkov's own packages conflict with ours, so that it has a place of its own; the lock is by `make lock`
+POLICY := $(VENV)/policy/installed
+policy: $(POLICY)  ## install checkov, which scans k8s/ in the tests
+
+$(POLICY): .ci/policy.lock
+	$(PYTHON) -m venv $(VENV)/policy
+	$(VENV)/policy/bin/python -m pip install --quiet --require-hashes --requirement .ci/policy.lock
+	touch $(POLICY)
+
+manifests: $(INSTALLED)  ## print what the overlay OVERLAY of k8s/ (local) applies
+	@$(BIN)/kubectl kustomize k8s/overlays/$(or $(OVERLAY),local)
+
 test: check  ## lint, types, import rules and the whole test suite
+	$(MAKE) policy || echo "checkov cannot be installed: the policy scan skips"
 	$(BIN)/python -m pytest
 
 format: $(INSTALLED)  ## format the code
@@ -70,6 +83,7 @@ lock: $(INSTALLED)  ## compile the lock files from pyproject.toml
 			--output-file components/$$group.lock; \
 	done
 	$(COMPILE) --constraint requirements.lock --group server --output-file mlflow/server.lock
+	echo checkov==3.3.30 | $(COMPILE) --output-file .ci/policy.lock -
 
 images:  ## build the container images with docker, podman or buildah (REGISTRY=... to name them)
 	components/images.sh
