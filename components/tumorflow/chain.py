@@ -48,8 +48,8 @@ STEPS = (
         output="dataset",
         image="light",
         arguments={
-            "source": "folder with DICOM files, or with one folder of images a class",
-            "data_hash": "content hash of the source, for lineage",
+            "source": "folder, s3://BUCKET/PREFIX or REPO@REV: DICOM files, or one folder of images a class",
+            "data_hash": "version that the source must have, as resolved at submission; empty: any",
             "key_id": "fingerprint of the pseudonym key that must be used; empty: any",
         },
         example="tumorflow ingest --source data --dataset build/dataset",
