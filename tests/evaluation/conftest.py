@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
+from tumorflow.errors import ParameterError
+from tumorflow.membership import describe_members
+from tumorflow.tracker import RegisteredVersion, Untracked
 
 CLASSES = ("normal", "benign", "malignant")
 SIZE_PX = 32
@@ -143,6 +149,40 @@ def write_validation(folder: Path) -> Path:
     return folder
 
 
+class Registry(Untracked):
+    """Holds the version tiny/3: whatever lies in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.metrics: dict[str, float] = {}
+        self.params: dict[str, Any] = {}
+
+    def log_metrics(self, metrics: Mapping[str, float], epoch: int | None = None) -> None:
+        self.metrics |= metrics
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        self.params |= params
+
+    def fetch_version(self, name: str, version: str, folder: Path, files: Sequence[str]) -> RegisteredVersion:
+        if (name, version) != ("tiny", "3"):
+            raise ParameterError
+        for file in files:
+            if (self.folder / file).is_file():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(self.folder / file, folder / file)
+        return RegisteredVersion(name, version)
+
+
+def write_registry(folder: Path, inputs: Mapping[str, Path]) -> Registry:
+    """Its version is the inputs' model, trained on their training split."""
+    (folder / "evidence").mkdir(parents=True)
+    shutil.copy(inputs["model"] / "model.keras", folder)
+    shutil.copy(inputs["tensors"] / "preprocessing.json", folder / "evidence")
+    index = pd.read_parquet(inputs["tensors"] / "index.parquet")
+    describe_members(index).to_parquet(folder / "evidence" / "groups.parquet")
+    return Registry(folder)
+
+
 @pytest.fixture(scope="session")
 def network() -> Any:
     return build_network()
@@ -161,4 +201,6 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, network: Any) -> dict[str, 
 @pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
     """The builders, for tests that need another world."""
-    return SimpleNamespace(tensors=write_tensors, model=write_model, network=build_network)
+    return SimpleNamespace(
+        tensors=write_tensors, model=write_model, network=build_network, registry=write_registry
+    )

@@ -8,7 +8,6 @@ import pytest
 
 from tumorflow.evaluation.step import run
 from tumorflow.params import EvaluateParams
-from tumorflow.tracker import Untracked
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium"),
@@ -31,9 +30,11 @@ BROWSER = (
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory, inputs):
+def report(tmp_path_factory, inputs, make):
     folder = tmp_path_factory.mktemp("evaluation")
-    run(EvaluateParams(bootstrap_resamples=100), **inputs, evaluation=folder, tracker=Untracked())
+    registry = make.registry(tmp_path_factory.mktemp("registry") / "version", inputs)
+    params = EvaluateParams(bootstrap_resamples=100)
+    run(params, **inputs, evaluation=folder, champion="tiny/3", tracker=registry)
     return folder / "report.html"
 
 

@@ -1,16 +1,15 @@
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tumorflow.errors import ParameterError, UnavailableError
+from tumorflow.errors import UnavailableError
 from tumorflow.evaluation import prediction, yardstick
 from tumorflow.evaluation.step import run
 from tumorflow.membership import describe_members
 from tumorflow.params import EvaluateParams
-from tumorflow.tracker import RegisteredVersion, Untracked
+from tumorflow.tracker import Untracked
 
 # Keras 3.15 converts TensorFlow variables without the copy keyword that NumPy 2 asks for
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -26,38 +25,10 @@ LENIENT = EvaluateParams(
 )
 
 
-class Registry(Untracked):
-    """Holds the version tiny/3: whatever lies in a folder."""
-
-    def __init__(self, folder):
-        self.folder, self.metrics, self.params = folder, {}, {}
-
-    def log_metrics(self, metrics, epoch=None):
-        self.metrics |= metrics
-
-    def log_params(self, params):
-        self.params |= params
-
-    def fetch_version(self, name, version, folder, files):
-        if (name, version) != ("tiny", "3"):
-            raise ParameterError
-        for file in files:
-            if (self.folder / file).is_file():
-                (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(self.folder / file, folder / file)
-        return RegisteredVersion(name, version)
-
-
 @pytest.fixture
-def champion(inputs, tmp_path):
+def champion(inputs, make, tmp_path):
     """A registry whose version is the inputs' model, trained on their training split."""
-    folder = tmp_path / "version"
-    (folder / "evidence").mkdir(parents=True)
-    shutil.copy(inputs["model"] / "model.keras", folder)
-    shutil.copy(inputs["tensors"] / "preprocessing.json", folder / "evidence")
-    index = pd.read_parquet(inputs["tensors"] / "index.parquet")
-    describe_members(index).to_parquet(folder / "evidence" / "groups.parquet")
-    return Registry(folder)
+    return make.registry(tmp_path / "version", inputs)
 
 
 def evaluate(inputs, folder, registry, params=LENIENT, champion="tiny/3", **replaced):
