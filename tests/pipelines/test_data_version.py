@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tumorflow.errors import SourceError
-from tumorflow_pipelines.data_version import committed_hash, hash_source
+from tumorflow_pipelines.data_version import ResolvedSource, committed_hash, hash_source, resolve_source
 
 STATE = Path("hashes")
 
@@ -53,3 +53,7 @@ def test_a_broken_promise_is_named(tmp_path, content):
     (tmp_path / "data.dvc").write_text(content)
     with pytest.raises(SourceError, match=r"data\.dvc"):
         committed_hash(tmp_path / "data.dvc")
+
+
+def test_a_folder_resolves_to_where_it_is_and_what_it_holds(source):
+    assert resolve_source("data", STATE) == ResolvedSource(str(source), hash_source(source, STATE))
