@@ -1,0 +1,99 @@
+"""What tests anywhere share: a tiny place to work in; a container engine and the images."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BASE = "docker.io/library/python:3.11-slim"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A container engine that answers."""
+
+    command: str
+
+    def run(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+        """Returns the finished command, output and all, whatever its exit code."""
+        return subprocess.run(
+            [self.command, *arguments], capture_output=True, text=True, check=False, timeout=timeout_s
+        )
+
+
+@pytest.fixture(scope="session")
+def container_engine() -> Engine:
+    """The engine that answers and has or can get the base image; skips, saying so, where there is none."""
+    for command in ("docker", "podman"):
+        if shutil.which(command) and Engine(command).run("info").returncode == 0:
+            engine = Engine(command)
+            break
+    else:
+        pytest.skip("neither docker nor podman answers here")
+    if engine.run("image", "inspect", BASE).returncode != 0:
+        pulled = engine.run("pull", "--quiet", BASE)
+        if pulled.returncode != 0:
+            pytest.skip(f"{BASE} is not here, and no registry gives it")
+    return engine
+
+
+@pytest.fixture(scope="session")
+def built_images(container_engine: Engine) -> Mapping[str, str]:
+    """`light`, `tensorflow` and `mlflow`: each image's name, after building it from this checkout.
+
+    Seconds from a warm cache; CI builds before the tests, so that a cold build is in nobody's time limit.
+    """
+    built = subprocess.run(
+        [str(ROOT / "components" / "images.sh")],
+        env={**os.environ, "REGISTRY": "localhost"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    version = re.search(
+        r'"(.+)"', (ROOT / "components/tumorflow/__init__.py").read_text().split("__version__")[1]
+    )
+    assert version
+    return {name: f"localhost/tumorflow-{name}:{version[1]}" for name in ("light", "tensorflow", "mlflow")}
+
+
+QUICK = """\
+preprocess: {image_size_px: 32}
+train: {weights: none, epochs: 2}
+evaluate:
+  bootstrap_resamples: 100
+  gradcam_slices: 1
+  min_macro_f1: 0.0
+  min_macro_auc: 0.0
+  min_class_recall: 0.0
+  max_calibration_error: 1.0
+  require_better_than_chance: false
+  min_test_groups_per_class: 1
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_place(tmp_path_factory) -> Path:
+    """A folder to copy and work in: `source`, three classes of 12 unlike pictures each, and a params.yaml
+    under which the whole chain takes a minute and accepts its model."""
+    import cv2
+    import numpy as np
+
+    place = tmp_path_factory.mktemp("tiny")
+    random = np.random.default_rng(5)
+    for brightness, label in ((40, "normal"), (110, "benign"), (180, "malignant")):
+        folder = place / "source" / label
+        folder.mkdir(parents=True)
+        for number in range(12):
+            coarse = random.integers(0, 70, (9, 9)).astype(np.uint8)
+            picture = cv2.resize(coarse, (96, 96), interpolation=cv2.INTER_CUBIC) + np.uint8(brightness)
+            cv2.imwrite(str(folder / f"{number}.png"), picture)
+    (place / "params.yaml").write_text(QUICK)
+    return place
