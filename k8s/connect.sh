@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# eval "$(k8s/connect.sh)": forwards Kubeflow Pipelines, MLflow and the store of the overlay local to this machine, and
+# prints the variables with which tumorflow finds them, the runs' credentials among them. `kill $TUMORFLOW_FORWARDS`
+# ends it. RUNS_NAMESPACE (kubeflow) is where the pods of runs work.
+set -euo pipefail
+runs=${RUNS_NAMESPACE:-kubeflow}
+
+secret() { kubectl get --namespace "$runs" secret "$1" --output "jsonpath={.data.$2}" | base64 -d; }
+
+forwards=()
+forward() { # namespace service port
+  kubectl --namespace "$1" port-forward --address 127.0.0.1 "service/$2" "$3:$3" >/dev/null 2>&1 </dev/null &
+  forwards+=($!)
+  for _ in $(seq 150); do
+    if (: <"/dev/tcp/127.0.0.1/$3") 2>/dev/null; then return; fi
+    kill -0 $! 2>/dev/null || break
+    sleep 0.2
+  done
+  kill "${forwards[@]}" 2>/dev/null || true
+  echo "Each service can be forwarded to its own port of this machine. Received: no $2 on port $3." >&2
+  exit 1
+}
+
+forward kubeflow ml-pipeline 8888
+forward tumorflow tumorflow-mlflow 5000
+forward tumorflow tumorflow-s3 8333
+cat <<EOF
+export TUMORFLOW_FORWARDS='${forwards[*]}'
+export KF_PIPELINES_ENDPOINT=http://localhost:8888
+export MLFLOW_TRACKING_URI=http://localhost:5000
+export MLFLOW_TRACKING_USERNAME='$(secret tumorflow-mlflow username)'
+export MLFLOW_TRACKING_PASSWORD='$(secret tumorflow-mlflow password)'
+export AWS_ENDPOINT_URL=http://localhost:8333 AWS_DEFAULT_REGION=us-east-1
+export AWS_ACCESS_KEY_ID='$(secret tumorflow-s3 AWS_ACCESS_KEY_ID)'
+export AWS_SECRET_ACCESS_KEY='$(secret tumorflow-s3 AWS_SECRET_ACCESS_KEY)'
+export TUMORFLOW_PSEUDONYM_KEY='$(secret tumorflow-pseudonym-key key)'
+EOF
