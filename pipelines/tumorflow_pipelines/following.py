@@ -14,6 +14,7 @@ from tumorflow_pipelines.kubeflow_client import Kubeflow
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
 POLL_SECONDS = 5.0
+SETTLE_SECONDS = 2.0
 PATIENCE_SECONDS = 900.0
 """How long the server may be away before following gives up; the run does not mind."""
 BOOK_KEEPING = frozenset({"resolve", "conclude", "halt", "finish"})
@@ -43,15 +44,16 @@ def step_states(run: Any) -> list[StepState]:
 
     The engine's own tasks (drivers, groups, executors) are left out, and book-keeping that did not fail.
     """
-    known = {step.name for step in ALL_STEPS}
+    known = [step.name for step in ALL_STEPS]
     found = []
     for task in all_tasks(run):
         name = _COPY.sub("", task.display_name or "")
         if (name in known and task.state) or (name in BOOK_KEEPING and task.state == "FAILED"):
-            found.append((task.start_time or _LONG_AGO, name, task))
+            order = known.index(name) if name in known else len(known)
+            found.append((task.start_time or _LONG_AGO, order, name, task))
     return [
         StepState(task.task_id, name, task.state, _seconds(task.start_time, task.end_time))
-        for _, name, task in sorted(found, key=lambda entry: entry[:2])
+        for _, _, name, task in sorted(found, key=lambda entry: entry[:2])
     ]
 
 
@@ -69,6 +71,7 @@ def follow(kubeflow: Kubeflow, run_id: str) -> Any:
     """
     told: dict[str, str] = {}
     away_since: float | None = None
+    ended = False
     while True:
         try:
             run = kubeflow.get_run(run_id)
@@ -85,9 +88,11 @@ def follow(kubeflow: Kubeflow, run_id: str) -> Any:
             for line in changes(told, states):
                 _tell(line)
             told = {step.task_id: step.state for step in states}
-            if state_of(run) in ENDED:
+            if ended:
                 return run
-        time.sleep(POLL_SECONDS)
+            ended = state_of(run) in ENDED
+        # the server keeps a run's end a moment before that of its tasks: look once more
+        time.sleep(SETTLE_SECONDS if ended else POLL_SECONDS)
 
 
 def changes(told: Mapping[str, str], states: Sequence[StepState]) -> Iterator[str]:

@@ -51,6 +51,7 @@ def kubeflow(monkeypatch, tmp_path):
     monkeypatch.setattr(compilation, "compile_pipeline", compile_once)
     monkeypatch.setattr(arguments, "hash_code", lambda step: hash_once(step.name))
     monkeypatch.setattr(following, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(following, "SETTLE_SECONDS", 0.01)
     with module.serving() as server:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
         yield server

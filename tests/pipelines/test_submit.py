@@ -424,6 +424,18 @@ def test_retraining_finds_its_data_in_the_run_and_may_halt(kubeflow, capsys):
     assert "decision: halted" in told
 
 
+def test_tasks_that_the_server_tells_of_after_the_runs_end_are_heard(kubeflow, capsys):
+    stale = dict.fromkeys(ALL, "SUCCEEDED")
+    kubeflow.frames = [
+        ("SUCCEEDED", {**stale, "export-2": "RUNNING"}),
+        ("SUCCEEDED", {**stale, "export-2": "SUCCEEDED"}),
+    ]
+    assert main([*SUBMIT]) == 3
+    told = capsys.readouterr().out
+    assert "export: done" in told
+    assert "decision: rejected" in told
+
+
 def test_book_keeping_is_told_of_where_it_fails(kubeflow, capsys):
     kubeflow.frames = [("FAILED", {"export": "SUCCEEDED", "conclude": "FAILED", "finish": "SUCCEEDED"})]
     assert main([*SUBMIT]) == 1
