@@ -34,8 +34,11 @@ def compile_once(path: Path, cluster: ClusterParams, parts: int, *, name: str) -
 
 
 @pytest.fixture
-def kubeflow(monkeypatch, tmp_path):
-    """A Kubeflow Pipelines on loopback that the environment names; commands work in an empty folder."""
+def kubeflow(request, monkeypatch, tmp_path):
+    """A Kubeflow Pipelines on loopback that the environment names; commands work in an empty folder.
+
+    With the parameter `https` it speaks TLS, by a certificate in that folder.
+    """
     from tumorflow_pipelines import arguments, compilation, following
 
     spec = importlib.util.spec_from_file_location(
@@ -52,6 +55,7 @@ def kubeflow(monkeypatch, tmp_path):
     monkeypatch.setattr(arguments, "hash_code", lambda step: hash_once(step.name))
     monkeypatch.setattr(following, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(following, "SETTLE_SECONDS", 0.01)
-    with module.serving() as server:
+    secure = getattr(request, "param", "http") == "https"
+    with module.serving(tmp_path if secure else None) as server:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
         yield server

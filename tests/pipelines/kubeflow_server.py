@@ -8,6 +8,7 @@ import email
 import email.policy
 import functools
 import json
+import ssl
 import threading
 import time
 import uuid
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -338,14 +340,54 @@ class Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+def make_certificate(folder: Path) -> Path:
+    """Returns the file of a certificate for 127.0.0.1 that signs itself; its key lies beside it."""
+    import ipaddress
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "certificate.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+    )
+    return folder / "certificate.pem"
+
+
 @contextmanager
-def serving() -> Iterator[KubeflowServer]:
-    """Yields a server that listens on loopback."""
+def serving(certificates: Path | None = None) -> Iterator[KubeflowServer]:
+    """Yields a server that listens on loopback, by TLS where it is given a folder for its certificate."""
     state = KubeflowServer()
     handler = type("BoundHandler", (Handler,), {"held": state})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_port}"
+    server.handle_error = lambda *_: None  # a client that hangs up over a certificate is no news
+    if certificates:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(make_certificate(certificates), certificates / "key.pem")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    state.url = f"http{'s' if certificates else ''}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -2,8 +2,6 @@
 
 import json
 import socket
-import ssl
-import threading
 
 import pytest
 import yaml
@@ -318,66 +316,20 @@ def test_no_host(kubeflow, capsys, monkeypatch):
     assert "KF_PIPELINES_ENDPOINT" in capsys.readouterr().err
 
 
-def test_a_certificate_that_nobody_vouches_for(kubeflow, capsys, tmp_path):
-    certificate = make_certificate(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, tmp_path / "key.pem")
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        thread = threading.Thread(target=refuse_all, args=(listening, context), daemon=True)
-        thread.start()
-        assert main([*SUBMIT, "--host", f"https://127.0.0.1:{port}"]) == 1
+@pytest.mark.parametrize("kubeflow", ["https"], indirect=True)
+def test_a_certificate_that_nobody_vouches_for(kubeflow, capsys):
+    assert main([*SUBMIT, "--no-wait"]) == 1
     told = capsys.readouterr().err
     assert "certificate" in told
     assert "--ca-cert" in told
+    assert not kubeflow.runs
 
 
-def make_certificate(folder):
-    """Returns the file of a certificate for 127.0.0.1 that signs itself; its key lies beside it."""
-    import ipaddress
-    from datetime import UTC, datetime, timedelta
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(address, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "certificate.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.TraditionalOpenSSL,
-            serialization.NoEncryption(),
-        )
-    )
-    return folder / "certificate.pem"
-
-
-def refuse_all(listening, context):
-    """Shakes hands by TLS with whoever comes, until the socket is closed."""
-    while True:
-        try:
-            connection, _ = listening.accept()
-        except OSError:
-            return
-        try:
-            context.wrap_socket(connection, server_side=True).close()
-        except OSError:
-            connection.close()
+@pytest.mark.parametrize("kubeflow", ["https"], indirect=True)
+@pytest.mark.parametrize("option", [("--ca-cert", "certificate.pem"), ("--insecure",)])
+def test_a_server_is_trusted_by_who_signed_it_or_unseen(kubeflow, option):
+    assert main([*SUBMIT, "--no-wait", *option]) == 0
+    assert len(kubeflow.runs) == 1
 
 
 @pytest.mark.parametrize(
