@@ -8,17 +8,22 @@ runs=${RUNS_NAMESPACE:-kubeflow}
 secret() { kubectl get --namespace "$runs" secret "$1" --output "jsonpath={.data.$2}" | base64 -d; }
 
 forwards=()
+fail() {
+  kill "${forwards[@]}" 2>/dev/null || true
+  echo "Each service is forwarded to its own port of this machine. Received: $1." >&2
+  exit 1
+}
+answers() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 forward() { # namespace service port
+  if answers "$3"; then fail "port $3 is taken, perhaps by an earlier forwarding"; fi
   kubectl --namespace "$1" port-forward --address 127.0.0.1 "service/$2" "$3:$3" >/dev/null 2>&1 </dev/null &
   forwards+=($!)
   for _ in $(seq 150); do
-    if (: <"/dev/tcp/127.0.0.1/$3") 2>/dev/null; then return; fi
-    kill -0 $! 2>/dev/null || break
+    kill -0 $! 2>/dev/null || fail "no service $2 in $1"
+    if answers "$3"; then return; fi
     sleep 0.2
   done
-  kill "${forwards[@]}" 2>/dev/null || true
-  echo "Each service can be forwarded to its own port of this machine. Received: no $2 on port $3." >&2
-  exit 1
+  fail "no answer of $2"
 }
 
 forward kubeflow ml-pipeline 8888
