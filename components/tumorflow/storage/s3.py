@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
 CHUNK_BYTES = 2**20
+PAGE_KEYS = 1000  # the most that S3 lists at once
 LISTING = "s3-"
 """What a version begins with that was made from a listing alone."""
 
@@ -71,7 +72,7 @@ def list_objects(client: "BaseClient", address: S3Prefix, patience: float) -> li
         UnavailableError: the store has been away for longer than `patience` seconds.
     """
     objects: list[StoredObject] = []
-    arguments: dict[str, Any] = {"Bucket": address.bucket, "Prefix": address.key_start}
+    arguments: dict[str, Any] = {"Bucket": address.bucket, "Prefix": address.key_start, "MaxKeys": PAGE_KEYS}
     while True:
 
         def ask() -> dict[str, Any]:
