@@ -5,14 +5,13 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from tumorflow.errors import TumorflowError, UnavailableError, UsageError
-from tumorflow_pipelines.kubeflow_connection import NAMESPACE, TOKEN, Connection, api_client
+from tumorflow.errors import UsageError
+from tumorflow_pipelines.kubeflow_connection import NAMESPACE, Connection, api_client
+from tumorflow_pipelines.kubeflow_refusals import explain_answer, explain_network, explain_status
 
 TIMEOUT_SECONDS = (10, 60)  # to connect, to answer
 PAGE_SIZE = 100
-MESSAGE_CHARACTERS = 300
 
 
 class Kubeflow:
@@ -252,78 +251,15 @@ class Kubeflow:
         except ApiException as error:
             if error.status == 404 and missing_ok:
                 return None
-            raise self._explain_status(error, action) from error
+            raise explain_status(error, action, self.connection.place, self.namespace) from error
         except urllib3.exceptions.HTTPError as error:
-            raise self._explain_network(error) from error
+            raise explain_network(error, self.connection.place) from error
         except (ValueError, TypeError, AttributeError) as error:  # the generated code's, of a strange answer
-            raise self._explain_answer(type(error).__name__) from error
+            raise explain_answer(type(error).__name__, self.connection.place) from error
         kind = self._client.last_response.getheader("content-type", "")
         if "json" not in kind:
-            raise self._explain_answer(kind or "nothing")
+            raise explain_answer(kind or "nothing", self.connection.place)
         return reply
-
-    def _explain_answer(self, received: str) -> UsageError:
-        return UsageError(
-            f"Kubeflow Pipelines answers in JSON. Received: {received} from {self.connection.place}, as of a "
-            f"login page or another service. Give {TOKEN} or cookies for the login, and check --host."
-        )
-
-    def _explain_status(self, error: Any, action: str) -> TumorflowError:
-        place = self.connection.place
-        match error.status:
-            case 401:
-                return UsageError(
-                    f"Kubeflow Pipelines asks who you are. Received: 401 from {place}. Give a valid token in "
-                    f"{TOKEN} or --token-file, or a session's cookies."
-                )
-            case 403:
-                where = f" in namespace '{self.namespace}'" if self.namespace else ""
-                return UsageError(
-                    f"You are allowed to {action}{where}. Received: 403 from {place}. Ask the cluster's "
-                    "administrator for the role kubeflow-pipelines-edit there, or name a namespace of yours."
-                )
-            case 301 | 302 | 303 | 307 | 308:
-                target = urlsplit(str((error.headers or {}).get("location", "")))
-                return UsageError(
-                    f"The API is at --host itself. Received: a redirection from {place} to "
-                    f"{target.scheme}://{target.hostname}{target.path}. Give a token or cookies if that is a "
-                    "login page; else that address."
-                )
-            case status if status == 429 or status >= 500:
-                return UnavailableError(
-                    f"Kubeflow Pipelines can {action}. Received: {status} from {place}{_said(error)}. "
-                    "Try again later; its pods' logs say why."
-                )
-            case status:
-                return UsageError(
-                    f"Kubeflow Pipelines agrees to {action}. Received: {status} from {place}{_said(error)}. "
-                    "Mend what it names."
-                )
-
-    def _explain_network(self, error: Exception) -> UnavailableError:
-        import urllib3
-
-        cause = getattr(error, "reason", None) or error
-        place = self.connection.place
-        if isinstance(cause, urllib3.exceptions.SSLError):
-            return UnavailableError(
-                f"The server proves who it is by a certificate. Received: none from {place} that can be "
-                "trusted. Name who signed it by --ca-cert; a server without TLS is reached by http://"
-            )
-        if isinstance(cause, urllib3.exceptions.NewConnectionError | urllib3.exceptions.NameResolutionError):
-            return UnavailableError(
-                f"Kubeflow Pipelines listens at --host. Received: no connection to {place}. Check address "
-                "and network, and that a kubectl port-forward still runs."
-            )
-        if isinstance(cause, urllib3.exceptions.TimeoutError):
-            return UnavailableError(
-                f"Kubeflow Pipelines answers within {TIMEOUT_SECONDS[1]} s. Received: nothing from {place}. "
-                "Try again later."
-            )
-        return UnavailableError(
-            f"Kubeflow Pipelines answers what it is asked. Received: a broken connection to {place} "
-            f"({type(cause).__name__}). Try again."
-        )
 
 
 def connected(connection: Connection) -> Kubeflow:
@@ -359,14 +295,3 @@ def release_of(version: str) -> tuple[int, ...]:
 def named(name: str) -> str:
     """Returns the filter for one display name, in the form that Kubeflow's API takes."""
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]})
-
-
-def _said(error: Any) -> str:
-    """Returns the server's own words, on one line and cut short; empty where there are none."""
-    try:
-        told = json.loads(error.body or "")
-        message = str(told.get("message") or told.get("error_message") or told.get("error") or "")
-    except (ValueError, AttributeError):
-        return ""
-    message = " ".join(message.split())[:MESSAGE_CHARACTERS]
-    return f", '{message}'" if message else ""

@@ -11,7 +11,8 @@ from tumorflow.errors import TumorflowError
 from tumorflow.files import write_json
 from tumorflow_pipelines import summary
 from tumorflow_pipelines.following import all_tasks, step_states
-from tumorflow_pipelines.kubeflow_client import MESSAGE_CHARACTERS, Kubeflow
+from tumorflow_pipelines.kubeflow_client import Kubeflow
+from tumorflow_pipelines.kubeflow_refusals import MESSAGE_CHARACTERS
 
 EXIT_CODES = {"rejected": 3}
 """Of a run that succeeded, by its verdict; every other is 0."""

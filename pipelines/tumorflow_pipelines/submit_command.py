@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tumorflow.cli import INTERRUPTED, NOTICE, add_parameter_options, parameters_of
+from tumorflow.errors import TumorflowError
 from tumorflow_pipelines.compilation import PIPELINES
 from tumorflow_pipelines.kubeflow_connection import add_connection_options, connection_of
 
@@ -94,6 +95,9 @@ def follow_to_end(kubeflow: "Kubeflow", run_id: str, output: Path | None) -> int
             file=sys.stderr,
         )
         return INTERRUPTED
+    except TumorflowError:
+        print(f"the run goes on by itself: tumorflow status {run_id} --wait", file=sys.stderr)
+        raise
     outcome = conclude(kubeflow, ended, output)
     print("\n".join([*outcome.lines, NOTICE]))
     return outcome.exit_code
