@@ -135,16 +135,18 @@ class Kubeflow:
             description=description,
         )
 
-    def pipeline_spec(self, pipeline_id: str, version_id: str) -> dict[str, Any]:
-        """Returns the definition of a version, empty where it is gone."""
-        version = self._call(
-            "read a pipeline version",
-            self._pipelines.pipeline_service_get_pipeline_version,
-            pipeline_id,
-            version_id,
-            missing_ok=True,
-        )
-        spec = version.pipeline_spec if version else None
+    def definition_of(self, run: Any) -> dict[str, Any]:
+        """Returns the definition that a run was started with, empty where it is gone."""
+        spec, reference = run.pipeline_spec, run.pipeline_version_reference
+        if not spec and reference:
+            version = self._call(
+                "read a pipeline version",
+                self._pipelines.pipeline_service_get_pipeline_version,
+                reference.pipeline_id,
+                reference.pipeline_version_id,
+                missing_ok=True,
+            )
+            spec = version.pipeline_spec if version else None
         return spec.get("pipeline_spec", spec) if isinstance(spec, dict) else {}
 
     def create_run(self, run: Any) -> Any:

@@ -75,11 +75,7 @@ def verdict_by_branch(kubeflow: Kubeflow, run: Any) -> str:
     done = {task.display_name for task in all_tasks(run) if task.state == "SUCCEEDED"}
     if "halt" in done:
         return HALTED
-    reference = run.pipeline_version_reference
-    if reference is None:
-        return ""
-    spec = kubeflow.pipeline_spec(reference.pipeline_id, reference.pipeline_version_id)
-    for task, alias in release_aliases(spec).items():
+    for task, alias in release_aliases(kubeflow.definition_of(run)).items():
         if task in done:
             return "accepted" if alias else "rejected"
     return ""

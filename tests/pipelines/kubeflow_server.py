@@ -27,7 +27,7 @@ import yaml
 ROOT = "/apis/v2beta1"
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-ENGINE_TASKS = ("root", "root-driver", "exit-handler-1", "tumorflow-train-x7x2k")
+ENGINE_TASKS = ("root", "root-driver", "exit-handler-1", "exit-handler-1.onExit", "tumorflow-train-x7x2k")
 GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 500: 13, 503: 14}
 
 
@@ -218,6 +218,7 @@ class KubeflowServer:
                 task_detail(run.run_id, f"{name}-driver", "SUCCEEDED", order),
                 task_detail(run.run_id, name, task_state, order),
                 task_detail(run.run_id, "executor", task_state, order),
+                task_detail(run.run_id, "executor(0)", task_state, order),
             ]
         run.run_details = api.V2beta1RunDetails(task_details=details)
         return run

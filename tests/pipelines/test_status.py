@@ -61,6 +61,15 @@ def test_a_run_that_ended_gives_its_exit_code(kubeflow, run_id, capsys, release,
     assert "export: done" in capsys.readouterr().out
 
 
+def test_a_run_that_brought_its_own_definition_tells_its_decision(kubeflow, run_id, capsys):
+    run = kubeflow.runs[run_id]
+    version = kubeflow.versions[run.pipeline_version_reference.pipeline_version_id]
+    run.pipeline_spec, run.pipeline_version_reference = version.pipeline_spec, None
+    kubeflow.frames = [("SUCCEEDED", {"export-2": "SUCCEEDED"})]
+    assert main(["status", run_id]) == 3
+    assert "decision: rejected" in capsys.readouterr().out
+
+
 def test_a_run_whose_version_is_gone_succeeds_without_a_known_decision(kubeflow, run_id, capsys):
     kubeflow.versions.clear()
     kubeflow.frames = [("SUCCEEDED", {"export-2": "SUCCEEDED"})]
