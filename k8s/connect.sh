@@ -29,10 +29,12 @@ forward() { # namespace service port
 forward kubeflow ml-pipeline 8888
 forward tumorflow tumorflow-mlflow 5000
 forward tumorflow tumorflow-s3 8333
+# without links that MLflow signs: they lead to the store's name inside the cluster
 cat <<EOF
 export TUMORFLOW_FORWARDS='${forwards[*]}'
 export KF_PIPELINES_ENDPOINT=http://localhost:8888
 export MLFLOW_TRACKING_URI=http://localhost:5000
+export MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD=false
 export MLFLOW_TRACKING_USERNAME='$(secret tumorflow-mlflow username)'
 export MLFLOW_TRACKING_PASSWORD='$(secret tumorflow-mlflow password)'
 export AWS_ENDPOINT_URL=http://localhost:8333 AWS_DEFAULT_REGION=us-east-1

@@ -8,8 +8,10 @@ import os
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
-import psycopg
+if TYPE_CHECKING:
+    import psycopg
 
 PLACEHOLDER = "replace-me"
 LOCK = 7_305_001  # any number that nothing else locks in this database
@@ -23,8 +25,10 @@ def refuse_placeholders() -> None:
         sys.exit(f"Every {PLACEHOLDER} of the overlay needs a value of yours. Received: {', '.join(left)}.")
 
 
-def connect() -> psycopg.Connection:
+def connect() -> "psycopg.Connection":
     """Returns a connection, after waiting for a database that is only starting."""
+    import psycopg
+
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         try:
