@@ -10,9 +10,9 @@ find . -type f \( -name '*.pyi' ! -path './skimage/*' -o -name '*.pyx' -o -name 
   -o -name '*.h' -o -name '*.hpp' -o -name '*.cc' -o -name '*.proto' \) -delete
 rm -rf pyarrow/include pyarrow/src tensorflow/include
 
-# Arrow's remote procedure calls; scikit-image but for its histograms; SciPy's file formats; DICOM's sample files
+# Arrow's remote procedure calls; scikit-image but for its histograms; DICOM's sample files
 rm -rf pyarrow/libarrow_flight.* pyarrow/libarrow_python_flight.* pyarrow/_flight.* pyarrow/flight.py \
-  scipy/io/_fast_matrix_market scipy/datasets pydicom/data/test_files _gdcm/XML
+  scipy/datasets pydicom/data/test_files _gdcm/XML
 if [ -d skimage ]; then
   find skimage -mindepth 1 -maxdepth 1 -type d ! -name exposure ! -name util ! -name '_*' -exec rm -rf {} +
 fi
@@ -24,21 +24,8 @@ for data in botocore/data boto3/data; do
   fi
 done
 
-# OpenCV links libraries for films (FFmpeg) and AVIF pictures. Libraries that have the functions' names and versions,
-# and nothing behind them, take their places: a step that called one would die there and then.
-codecs=opencv_python_headless.libs
-if [ -d "$codecs" ]; then
-  nm -D --undefined-only cv2/cv2.abi3.so | awk '{ print $2 }' >/tmp/names
-  for codec in avcodec avformat avutil swscale avif; do
-    library=$(echo "$codecs/lib$codec"-*)
-    version=$(grep -io "@lib${codec}_[0-9]*" /tmp/names | head -1 | tr -d @)
-    grep "${version:-^avif[A-Z]}" /tmp/names | sed 's/@.*//; s/.*/.globl &\n&:/; $ s/$/\n.long 0/' | as -o /tmp/names.o
-    echo "$version { *; };" >/tmp/versions
-    ld -shared -soname "${library##*/}" ${version:+--version-script /tmp/versions} -o "$library" /tmp/names.o
-  done
-  rm "$codecs"/libaom-* "$codecs"/libcrypto-* "$codecs"/libdrm-* "$codecs"/libssl-* "$codecs"/libswresample-* \
-    "$codecs"/libvpx-*
-fi
+# Pillow's AVIF, which it does without where it is not there; no source may hold such pictures
+rm -f PIL/_avif.* pillow.libs/libavif-*
 
 # wheels hold no links: the same library lies there under up to three names
 find . -type f -name '*.so*' -exec sha256sum {} + | sort | {

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tumorflow.chain import STEPS
+from tumorflow.chain import ALL_STEPS
 from tumorflow.lineage import code_files
 
 ABSENT = {  # the registration of a model is code of every step, and runs in export alone
@@ -40,15 +40,14 @@ def main(image: str) -> None:
     os.environ["_KFP_RUNTIME"] = (
         "true"  # as in the command of every component: the executor without the compiler
     )
-    files = {path for step in STEPS if step.image == image for path in code_files(step)}
+    files = {path for step in ALL_STEPS if step.image == image for path in code_files(step)}
     wanted = {pair for path in files if path.suffix == ".py" for pair in imports(path)}
-    wanted |= {(step.module, "") for step in STEPS if step.image == image}
+    wanted |= {(step.module, "") for step in ALL_STEPS if step.image == image}
     wanted |= {("kfp.dsl.executor_main", ""), ("kfp", "dsl"), ("mlflow.store.tracking.sqlalchemy_store", "")}
     if image == "light":  # where data comes from beside folders
         wanted |= {
             ("boto3", ""),
             ("dvc.api", "DVCFileSystem"),
-            ("dvc.repo", "Repo"),
             ("dvc_s3", "S3FileSystem"),
             ("s3fs", ""),
         }
