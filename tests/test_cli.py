@@ -30,7 +30,7 @@ def test_every_step_helps_with_an_example(step, capsys):
         (["train", "--tensors", "t", "--model", "m", "--params", "nothing.yaml"], "nothing.yaml"),
         (["train", "--tensors", "t", "--model", "m", "--preset", "nothing"], "A preset is one of"),
         (["run", "--source", "nowhere"], "nothing at it"),
-        (["run", "--pipeline", "nowhere.yaml"], "--pipeline names a compiled definition"),
+        (["run", "--pipeline", "nowhere.yaml"], "names a compiled definition"),
         (["run", "--set", "train.weights=nowhere.h5"], "'train.weights'"),
     ],
 )

@@ -29,6 +29,7 @@ def release_text(decision="accepted"):
         {
             "decision": decision,
             "rules": [{"name": "macro_f1", "passed": decision == "accepted"}],
+            "not_judged": [],
             "model": {"name": "tiny", "version": "1", "aliases": [], "run_id": "r"},
             "uri": "s3://store/release",
             "metrics": {"macro_f1": {"value": 0.5, "low": 0.4, "high": 0.6}, "empty": {"value": None}},

@@ -70,6 +70,16 @@ def test_slices_without_patient_do_not_know_each_other():
     np.testing.assert_array_equal(found, [True, False])
 
 
+def test_groups_go_where_their_members_were():
+    members = membership.describe_members(INDEX)
+    names = ["a", "a", "b", "c", "c", "d", "e"]
+    patients = ["P-3", "P-9", "P-2", "P-3", "P-2", "P-9", ""]
+    contents = [NEW, NEW, NEW, NEW, NEW, NEW, "a" * 64]
+    found = membership.former_splits(members, names, patients, contents)
+    # a: tested on, with a new patient; c: tested and tuned on; d: new; e: known by its content
+    assert found == {"a": "test", "b": "validation", "c": "validation", "e": "train"}
+
+
 @pytest.mark.parametrize("content", [b"no table", None])
 def test_an_unreadable_table_is_refused(tmp_path, content):
     path = tmp_path / "groups.parquet"

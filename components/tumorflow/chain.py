@@ -39,6 +39,8 @@ class Step:
         return self.section or self.name
 
 
+CHAMPION = "registered version that is the yardstick, NAME/VERSION; empty: none"
+
 STEPS = (
     Step(
         name="ingest",
@@ -70,6 +72,7 @@ STEPS = (
         inputs=("dataset", "validation"),
         output="tensors",
         image="light",
+        arguments={"champion": CHAMPION},
         example=(
             "tumorflow preprocess --dataset build/dataset --validation build/validation "
             "--tensors build/tensors"
@@ -91,7 +94,7 @@ STEPS = (
         inputs=("tensors", "model", "validation"),
         output="evaluation",
         image="tensorflow",
-        arguments={"champion": "registered version that is the yardstick, NAME/VERSION; empty: none"},
+        arguments={"champion": CHAMPION},
         returns="the gate's decision: accepted or rejected",
         example=(
             "tumorflow evaluate --tensors build/tensors --model build/model "

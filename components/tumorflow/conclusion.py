@@ -70,7 +70,11 @@ def summarise(
         "git_commit": steps["export"]["git_commit"],
         "params_hash": combine_params_hashes(lineage),
         "seed": steps["train"]["seed"],
-        "decision": {"verdict": release["decision"], "rules": release["rules"]},
+        "decision": {
+            "verdict": release["decision"],
+            "rules": release["rules"],
+            "not_judged": release["not_judged"],
+        },
         "metrics": release["metrics"],
         "measured": release["measured"],
         "groups": release["groups"],
@@ -157,7 +161,7 @@ def halt(decision: str, summary: str) -> None:
         content = {
             "status": "finished",
             "data_hash": reasons["data_hash"],
-            "decision": {"verdict": HALTED, "rules": []},
+            "decision": {"verdict": HALTED, "rules": [], "not_judged": []},
             "retraining": reasons,
             "notice": NOTICE,
         }

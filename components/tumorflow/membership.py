@@ -6,7 +6,7 @@ same from run to run; a patient's changes with the pseudonym key, a slice's does
 
 import hashlib
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,3 +100,26 @@ def recognise(
         ],
         dtype=bool,
     )
+
+
+def former_splits(
+    members: "pd.DataFrame", names: Sequence[str], patients: Sequence[str], content_hashes: Sequence[str]
+) -> dict[str, str]:
+    """Returns group name → the split that its members were in; a group without a known member is left out.
+
+    A group that joins members of several splits counts as trained on before tuned on before tested on: what
+    once taught a model never tests one.
+
+    Args:
+        members: as `describe_members` made them.
+        names: the group of each slice.
+        patients: pseudonym of each slice's patient; empty where unknown.
+        content_hashes: of each slice.
+    """
+    found: dict[str, str] = {}
+    for split in SPLITS:
+        met = recognise(members, patients, content_hashes, (split,))
+        for name, is_member in zip(names, met, strict=True):
+            if is_member:
+                found.setdefault(name, split)
+    return found

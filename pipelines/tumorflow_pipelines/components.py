@@ -93,6 +93,7 @@ def validate(
 
 @dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)
 def preprocess(
+    champion: str,
     params: str,
     code_hash: str,
     image: str,
@@ -109,6 +110,7 @@ def preprocess(
         inputs={"dataset": dataset.path, "validation": validation.path},
         output=tensors.path,
         uri=tensors.uri,
+        arguments={"champion": champion},
     )
 
 
@@ -138,6 +140,7 @@ def prepare(
 
 @dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)
 def join(
+    champion: str,
     params: str,
     code_hash: str,
     image: str,
@@ -159,6 +162,7 @@ def join(
         },
         output=tensors.path,
         uri=tensors.uri,
+        arguments={"champion": champion},
     )
 
 

@@ -30,6 +30,8 @@ def describe(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  {mark}  {rule['name']}: {_brief(rule['observed'])} (required {_brief(rule['required'])})"
         )
+    for rule in summary["decision"]["not_judged"]:
+        lines.append(f"  not judged  {rule['name']}: {rule['message']}")
     model = summary["model"]
     aliases = f" as {', '.join(model['aliases'])}" if model["aliases"] else ", without an alias"
     cached = sum(step["cached"] for step in summary["steps"])

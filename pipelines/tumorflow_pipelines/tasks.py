@@ -67,7 +67,7 @@ class Chain:
     def train(self, dataset: Any, *, registry: Any, champion: Any, parts: int) -> None:
         """Adds all that follows ingestion, to the release and the run's summary."""
         validation = self.add("validate", dataset=dataset).outputs["validation"]
-        tensors = self._preprocess(dataset, validation, parts).outputs["tensors"]
+        tensors = self._preprocess(dataset, validation, champion, parts).outputs["tensors"]
         model = self.add("train", tensors=tensors).outputs["model"]
         evaluate = self.add(
             "evaluate", champion=champion, tensors=tensors, model=model, validation=validation
@@ -85,12 +85,12 @@ class Chain:
             rejected = self.add("export", alias="", **shipped)
         self.conclude(dsl.OneOf(accepted.outputs["Output"], rejected.outputs["Output"]))
 
-    def _preprocess(self, dataset: Any, validation: Any, parts: int) -> dsl.PipelineTask:
+    def _preprocess(self, dataset: Any, validation: Any, champion: Any, parts: int) -> dsl.PipelineTask:
         inputs = {"dataset": dataset, "validation": validation}
         if parts == 1:
-            return self.add("preprocess", **inputs)
+            return self.add("preprocess", champion=champion, **inputs)
         numbers = [str(number) for number in range(parts)]
         with dsl.ParallelFor(items=numbers, name="parts") as number:
             prepared = self.add("prepare", number=number, of=str(parts), **inputs)
         collected = dsl.Collected(prepared.outputs["part"])
-        return self.add("preprocess", components.join, parts=collected, **inputs)
+        return self.add("preprocess", components.join, champion=champion, parts=collected, **inputs)

@@ -104,3 +104,27 @@ def test_the_split_hash_is_of_sorted_lines():
     expected = hashlib.sha256(b"a train\nb test\n").hexdigest()
     assert hash_split(["b", "a"], ["test", "train"]) == expected
     assert hash_split(["a", "b"], ["train", "test"]) == expected
+
+
+def split_again(slices, kept, seed=7):
+    names, labels, hashes = zip(*slices, strict=True)
+    described = describe_groups(names, labels, hashes, CLASSES)
+    return split_groups(described, CLASSES, FRACTIONS, seed, kept)
+
+
+@settings(deadline=None, max_examples=30)
+@given(cohorts, st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_known_groups_stay_where_they_were_and_new_ones_fill_up(sizes, new, seed):
+    before = split_slices(make_slices(sizes))[1]
+    grown = make_slices({label: [*counts, *[3] * new] for label, counts in sizes.items()})
+    after = split_again(grown, before, seed)
+    assert {name: after[name] for name in before} == before
+    assert set(after) == {name for name, _, _ in grown}
+
+
+def test_new_groups_go_where_the_smallest_part_of_the_share_is_filled():
+    kept = {f"{label}-{number}": "train" for label in CLASSES for number in range(6)}
+    after = split_again(make_slices(dict.fromkeys(CLASSES, [2] * 10)), kept)
+    for label in CLASSES:
+        new = sorted(after[f"{label}-{number}"] for number in range(6, 10))
+        assert new == ["test", "test", "validation", "validation"]

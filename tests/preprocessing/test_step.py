@@ -12,11 +12,12 @@ import pytest
 
 from tumorflow.errors import DataError, SourceError
 from tumorflow.files import hash_file, read_json, write_json
+from tumorflow.membership import describe_members
 from tumorflow.params import PreprocessParams
 from tumorflow.preprocessing.step import run
 from tumorflow.slices import read_intensities
 from tumorflow.tensors import to_tensor
-from tumorflow.tracker import Untracked
+from tumorflow.tracker import RegisteredVersion, Untracked
 
 CLASSES = ("normal", "benign", "malignant")
 PARAMS = PreprocessParams(image_size_px=32, shard_slices=7)
@@ -81,6 +82,36 @@ def test_no_patient_spans_splits_and_the_counts_are_told(write_dataset, validati
     assert about["slices"]["test"] == {"normal": 3, "benign": 3, "malignant": 3}
     assert about["air"] == [60, 0, 0]
     assert about["windows"][0] == {"window_center_hu": -600.0, "window_width_hu": 1500.0}
+
+
+class Registry(Untracked):
+    """Has the version tiny/3, whose evidence names the members of an index."""
+
+    def __init__(self, index):
+        self.index = index
+
+    def fetch_version(self, name, version, folder, files):
+        for file in files:
+            (folder / file).parent.mkdir(parents=True)
+            describe_members(self.index).to_parquet(folder / file)
+        return RegisteredVersion(name, version)
+
+
+def test_the_champions_test_set_stays_locked_when_patients_come(write_dataset, validation, tmp_path):
+    slices = ct_slices(patients_per_class=7, slices_per_patient=1, size=32)
+    known = [item for item in slices if not item[1].endswith(("5", "6"))]
+
+    def split(name, items, **settings):
+        (tmp_path / f"tensors-{name}").mkdir()
+        dataset = write_dataset(items, name)
+        run(PARAMS, dataset=dataset, validation=validation, tensors=tmp_path / f"tensors-{name}", **settings)
+        return pd.read_parquet(tmp_path / f"tensors-{name}" / "index.parquet")
+
+    before = split("before", known, tracker=Untracked())
+    after = split("after", slices, tracker=Registry(before), champion="tiny/3")
+    former = before.groupby("patient")["split"].first()
+    assert after.groupby("patient")["split"].first()[former.index].equals(former)
+    assert after["patient"].nunique() == 21
 
 
 def test_training_slices_are_shuffled_in_the_index_and_lie_by_content(write_dataset, validation, tensors):
@@ -214,7 +245,7 @@ import resource, sys
 from pathlib import Path
 from tumorflow.params import PreprocessParams
 from tumorflow.preprocessing.step import run
-from tumorflow.tracker import Untracked
+from tumorflow.tracker import RegisteredVersion, Untracked
 dataset, validation, tensors = map(Path, sys.argv[1:])
 run(PreprocessParams(), dataset=dataset, validation=validation, tensors=tensors, tracker=Untracked())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

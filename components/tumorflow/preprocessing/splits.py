@@ -46,7 +46,11 @@ def describe_groups(
 
 
 def split_groups(
-    groups: Sequence[Group], classes: Sequence[str], fractions: Mapping[str, float], seed: int
+    groups: Sequence[Group],
+    classes: Sequence[str],
+    fractions: Mapping[str, float],
+    seed: int,
+    kept: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Returns group name → split: stratified by class, balanced in groups and in slices.
 
@@ -55,6 +59,7 @@ def split_groups(
         classes: names in label order.
         fractions: split → share, each above 0, together 1.
         seed: the same seed gives the same split, another one another.
+        kept: group name → split, for groups that stay where they were; the others fill up the shares.
 
     Raises:
         DataError: a class has fewer groups than there are splits.
@@ -75,18 +80,21 @@ def split_groups(
     for index, members in enumerate(by_class.values()):
         generator = np.random.default_rng((seed, index))
         shuffled = ([members[at] for at in generator.permutation(len(members))] for _ in range(DRAWS))
-        draws = [_deal(groups_in_turn, fractions) for groups_in_turn in shuffled]
+        draws = [_deal(groups_in_turn, fractions, kept or {}) for groups_in_turn in shuffled]
         imbalances = [_imbalance(members, draw, fractions) for draw in draws]
         assignment.update(draws[imbalances.index(min(imbalances))])
     return assignment
 
 
-def _deal(groups: Sequence[Group], fractions: Mapping[str, float]) -> dict[str, str]:
-    """Returns group name → split: each group in turn goes where the smallest part of the share is filled."""
+def _deal(groups: Sequence[Group], fractions: Mapping[str, float], kept: Mapping[str, str]) -> dict[str, str]:
+    """Returns group name → split: each group in turn goes where the smallest part of the share is filled.
+
+    Those that are kept come first, and go where they were.
+    """
     filled = dict.fromkeys(fractions, 0)
     dealt = {}
-    for group in groups:
-        split = min(fractions, key=lambda split: filled[split] / fractions[split])
+    for group in sorted(groups, key=lambda group: group.name not in kept):
+        split = kept.get(group.name) or min(fractions, key=lambda split: filled[split] / fractions[split])
         filled[split] += group.slices
         dealt[group.name] = split
     return dealt

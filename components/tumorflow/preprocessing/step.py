@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tumorflow import membership
 from tumorflow.files import read_json, write_json
 from tumorflow.params import PreprocessParams
 from tumorflow.preprocessing import article, groups, preparation, signatures, splits
@@ -31,6 +32,7 @@ def run(
     tensors: Path,
     tracker: Tracker,
     parts: Sequence[Path] = (),
+    champion: str = "",
 ) -> str:
     """Returns an empty string after writing `tensors` from the dataset's labelled slices.
 
@@ -41,6 +43,8 @@ def run(
         tensors: the folder to fill.
         tracker: is told the counts and the split.
         parts: all parts of the dataset, in any order; none: it is prepared here, as one.
+        champion: NAME/VERSION; the patients that it knows stay in the splits where it had them, so that its
+            test set stays locked. Empty: all are split anew.
 
     Raises:
         SourceError: an input is missing or unreadable, or the parts do not fit.
@@ -48,20 +52,25 @@ def run(
         SliceError: a slice of the dataset cannot be decoded.
     """
     cohort = read_cohort(dataset, read_json(validation / "report.json"), params.classes)
+    members = membership.fetch_members(champion, tracker) if champion else None
     if parts:
-        summary = _join(params, cohort, preparation.sort_parts(parts, params, cohort), tensors)
+        summary = _join(params, cohort, preparation.sort_parts(parts, params, cohort), tensors, members)
     else:
         whole = tensors / "whole.partial"
         whole.mkdir()
         preparation.prepare(params, cohort=cohort, dataset=dataset, folder=whole, number=0, of=1)
-        summary = _join(params, cohort, [whole], tensors)
+        summary = _join(params, cohort, [whole], tensors, members)
         shutil.rmtree(whole)
     _tell(tracker, summary)
     return ""
 
 
 def _join(
-    params: PreprocessParams, cohort: "pd.DataFrame", parts: Sequence[Path], tensors: Path
+    params: PreprocessParams,
+    cohort: "pd.DataFrame",
+    parts: Sequence[Path],
+    tensors: Path,
+    members: "pd.DataFrame | None",
 ) -> dict[str, Any]:
     """Returns the summary after grouping, splitting and ordering the slices of all parts."""
     unit = str(cohort["intensity_unit"].iloc[0])
@@ -72,7 +81,10 @@ def _join(
         similar = signatures.similar_pairs(stored, least)
         names = groups.group_slices(cohort["patient"].tolist(), content_hashes, similar)
     described = splits.describe_groups(names, labels, content_hashes, params.classes)
-    assignment = splits.split_groups(described, params.classes, _fractions(params), params.seed)
+    kept = {}
+    if members is not None:
+        kept = membership.former_splits(members, names, cohort["patient"].tolist(), content_hashes)
+    assignment = splits.split_groups(described, params.classes, _fractions(params), params.seed, kept)
     split_of_slice = [assignment[name] for name in names]
 
     (tensors / preparation.SHARDS).mkdir()
