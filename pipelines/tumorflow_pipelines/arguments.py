@@ -47,8 +47,9 @@ def pipeline_arguments(
     for step in (*STEPS, DECIDE):
         known[f"{step.params}_params"] = params.section(step.params).model_dump_json()
         known[f"{step.params}_code"] = hash_code(step)
-    if params.train.weights not in ("imagenet", "none"):  # a file of weights counts as training's code
-        known["train_code"] += f"-{hash_file(Path(params.train.weights))[:16]}"
+    weights = Path(params.train.weights)
+    if weights.is_file():  # it counts as training's code; one that only a pod has, cannot be told from here
+        known["train_code"] += f"-{hash_file(weights)[:16]}"
     return {name: known[name] for name in declared_arguments(definition)}
 
 

@@ -54,6 +54,8 @@ def run_locally(definition: Path, arguments: Mapping[str, str], root: Path, log:
     ):
         # kfp warns that an image may lack what a step needs; in process it is the same installation
         warnings.filterwarnings("ignore", message="You may be attemping", category=RuntimeWarning)
+        # and that it asks this machine for no more than the machine has
+        warnings.filterwarnings("ignore", message=".*have no effect", category=UserWarning)
         local.init(
             local.SubprocessRunner(use_venv=False),
             pipeline_root=str(root),
