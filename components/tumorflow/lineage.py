@@ -16,41 +16,53 @@ from tumorflow.files import hash_file
 
 PACKAGE = Path(__file__).parent
 RECORD = "record.json"
-LIBRARIES = (
-    "ai-edge-litert",
-    "great-expectations",
-    "keras",
-    "mlflow",
-    "numpy",
-    "opencv-python-headless",
-    "pandas",
-    "pydicom",
-    "pylibjpeg",
-    "pylibjpeg-openjpeg",
-    "python-gdcm",
-    "scikit-image",
-    "scikit-learn",
-    "scipy",
-    "tensorflow-cpu",
-)
+LIBRARIES = {
+    "light": (
+        "great-expectations",
+        "mlflow-skinny",
+        "numpy",
+        "opencv-python-headless",
+        "pandas",
+        "pillow",
+        "pyarrow",
+        "pydicom",
+        "pylibjpeg",
+        "pylibjpeg-openjpeg",
+        "pylibjpeg-rle",
+        "python-gdcm",
+        "scikit-image",
+    ),
+    "tensorflow": (
+        "ai-edge-litert",
+        "keras",
+        "matplotlib",
+        "mlflow-skinny",
+        "numpy",
+        "opencv-python-headless",
+        "pandas",
+        "pyarrow",
+        "tensorflow-cpu",
+    ),
+}
+"""By image, what may decide results; no more, so that a step has one hash in its image and outside."""
 
 
 def hash_code(step: Step) -> str:
     """Returns the hash of what a step runs, 16 hexadecimal digits: its code and the libraries' versions."""
-    digest = hashlib.sha256("\n".join(library_versions()).encode())
+    digest = hashlib.sha256("\n".join(library_versions(step)).encode())
     for path in code_files(step):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0")
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
-def library_versions() -> list[str]:
-    """Returns the interpreter and the libraries that decide results, as `name==version`."""
-    installed = [f"python=={sys.version.split()[0]}"]
-    for name in LIBRARIES:
+def library_versions(step: Step) -> list[str]:
+    """Returns the interpreter and the libraries that decide a step's results, as `name==version`."""
+    installed = [f"python=={sys.version_info.major}.{sys.version_info.minor}"]
+    for name in LIBRARIES[step.image]:
         try:
             installed.append(f"{name}=={version(name)}")
-        except PackageNotFoundError:  # the light image holds no TensorFlow
+        except PackageNotFoundError:  # whoever submits a step need not be able to run it
             continue
     return installed
 

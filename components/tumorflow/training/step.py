@@ -9,6 +9,7 @@ from tumorflow.files import write_json
 from tumorflow.params import TrainParams
 from tumorflow.tensorflow_runtime import configure
 from tumorflow.tracker import Tracker
+from tumorflow.training.archive import save_network
 from tumorflow.training.backbones import build_backbone
 from tumorflow.training.fitting import Epoch, best_epoch
 from tumorflow.training.network import build_network, count_parameters
@@ -31,7 +32,7 @@ def run(params: TrainParams, *, tensors: Path, model: Path, tracker: Tracker) ->
     network = build_network(backbone, params)
     with tempfile.TemporaryDirectory(prefix=".features", dir=model) as scratch:
         history = train(network, data, params, scratch=Path(scratch), tracker=tracker)
-    network.whole.save(model / "model.keras")
+    save_network(network.whole, model / "model.keras")
     write_history(model / "history.csv", history)
     parameters, trainable = count_parameters(network)
     write_json(
