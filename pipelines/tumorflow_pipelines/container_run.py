@@ -1,5 +1,6 @@
 """What steps in containers need of this machine: images, folders, the pseudonym key, MLflow's store."""
 
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tumorflow.ingestion.pseudonym_key import VARIABLE, load_or_create_key
 from tumorflow.params import Parameters
 from tumorflow.tracking.connection import connect, experiment_id, local_store, tracking_uri
 from tumorflow_pipelines.containers import (
+    START_VARIABLE,
     Containers,
     contain,
     find_engine,
@@ -55,12 +57,13 @@ def contain_definition(
         memory=memory,
         label=str(runs),
     )
-    # a step has no user's folder to make a key in; both variables are handed to containers by name
+    # a step has no user's folder to make a key in; these are handed to containers by name
     os.environ[VARIABLE] = load_or_create_key().hex()
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri()
+    os.environ[START_VARIABLE] = json.dumps(containers.start_command())
     contained = scratch / "contained.yaml"
     pipeline, *platforms = yaml.safe_load_all(definition.read_text())
-    contained.write_text(yaml.safe_dump_all([contain(pipeline, containers), *platforms], sort_keys=False))
+    contained.write_text(yaml.safe_dump_all([contain(pipeline), *platforms], sort_keys=False))
     return contained, images
 
 

@@ -24,6 +24,8 @@ from tumorflow.errors import UnavailableError, UsageError
 ENGINES = ("docker", "podman")
 PASSED_ON = ("AWS_", "MLFLOW_", "TUMORFLOW_")
 """Beginnings of the names of the variables that a step may read."""
+START_VARIABLE = "TUMORFLOW_CONTAINER_START"
+"""Holds the engine's command line up to the image. In the definition it would be part of kfp's cache key."""
 EXECUTOR = "kfp.dsl.executor_main"
 """What kfp's runner of processes looks for in a command, to know a Python component."""
 KILLED = 137
@@ -108,18 +110,20 @@ def remove_left_containers(engine: str, label: str) -> None:
         _ask(engine, "rm", "--force", *found)
 
 
-def contain(definition: Mapping[str, Any], containers: Containers) -> dict[str, Any]:
-    """Returns the pipeline's definition with every executor's command handed to the engine."""
+def contain(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the pipeline's definition with every executor's command handed to the engine.
+
+    The engine's own command line is read from START_VARIABLE as a step starts.
+    """
     executors = {
-        name: {**executor, "container": _contain(executor["container"], containers)}
+        name: {**executor, "container": _contain(executor["container"])}
         for name, executor in definition["deploymentSpec"]["executors"].items()
     }
     return {**definition, "deploymentSpec": {**definition["deploymentSpec"], "executors": executors}}
 
 
-def _contain(container: Mapping[str, Any], containers: Containers) -> dict[str, Any]:
-    image = container["image"]
-    handed = {"start": containers.start_command(), "image": image, "command": container["command"]}
+def _contain(container: Mapping[str, Any]) -> dict[str, Any]:
+    handed = {"image": container["image"], "command": container["command"]}
     # in digits, for kfp replaces every `python3` in a command by this machine's own interpreter
     text = json.dumps(handed).encode().hex()
     return {**container, "command": ["python3", "-m", "tumorflow_pipelines.containers", text, EXECUTOR]}
@@ -140,8 +144,10 @@ def run_contained(text: str, arguments: Sequence[str]) -> int:
     """
     handed = json.loads(bytes.fromhex(text))
     name = f"tumorflow-{uuid.uuid4().hex[:12]}"
-    variables = [f"--env={key}" for key in sorted(os.environ) if key.startswith(PASSED_ON)]
-    engine, *start = handed["start"]
+    variables = [
+        f"--env={key}" for key in sorted(os.environ) if key.startswith(PASSED_ON) and key != START_VARIABLE
+    ]
+    engine, *start = json.loads(os.environ[START_VARIABLE])
 
     def end(_number: int, _frame: FrameType | None) -> None:
         _ask(engine, "kill", name)

@@ -29,14 +29,13 @@ def test_every_command_is_handed_to_the_engine_and_nothing_else_is_changed():
         },
     }
     before = json.dumps(definition)
-    contained = containers.contain(definition, containers.Containers("podman", read=(Path("/source"),)))
+    contained = containers.contain(definition)
     executor = contained["deploymentSpec"]["executors"]["exec-a"]["container"]
     assert executor["image"] == "i:1"
     assert executor["args"] == ["{{$}}"]
     assert contained["root"] == definition["root"]
     handed = json.loads(bytes.fromhex(executor["command"][3]))
     assert handed["command"] == ["sh", "-c", "python3 x"]
-    assert "--volume=/source:/source:ro" in handed["start"]
     assert "python3" not in "".join(executor["command"][1:]), "kfp would put this machine's interpreter there"
     assert json.dumps(definition) == before
 
@@ -47,14 +46,27 @@ def test_a_container_ends_with_its_own_exit_code(tmp_path, monkeypatch, capfd, c
     engine.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nexit {code}\n')
     engine.chmod(0o755)
     monkeypatch.setenv("TUMORFLOW_PSEUDONYM_KEY", "secret-word")
-    handed = {"start": [str(engine), "run", "--rm"], "image": "i:1", "command": ["sh"]}
+    monkeypatch.setenv(containers.START_VARIABLE, json.dumps([str(engine), "run", "--rm"]))
+    handed = {"image": "i:1", "command": ["sh"]}
     assert containers.run_contained(json.dumps(handed).encode().hex(), ["--x"]) == code
     asked = (tmp_path / "asked").read_text()
     assert asked.startswith("run --rm")
     assert asked.endswith("i:1 sh --x\n")
     assert "--env=TUMORFLOW_PSEUDONYM_KEY" in asked
     assert "secret-word" not in asked, "a command line is for all to see"
+    assert containers.START_VARIABLE not in asked
     assert ("killed, or ran out of memory" in capfd.readouterr().out) == (code == 137)
+
+
+def test_a_container_sees_what_it_may_and_has_no_rights():
+    start = containers.Containers("docker", read=(Path("/source"),), written=(Path("/runs"),), memory="4g")
+    command = start.start_command()
+    assert "--volume=/source:/source:ro" in command
+    assert "--volume=/runs:/runs" in command
+    assert {"--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--memory=4g"} <= set(
+        command
+    )
+    assert f"--user={os.getuid()}:{os.getgid()}" in command
 
 
 def test_an_image_that_is_not_there_is_named(container_engine):
