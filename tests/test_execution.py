@@ -118,3 +118,11 @@ def test_in_a_pipeline_a_failure_is_one_line_and_an_exit_code(stage, monkeypatch
         "exit_code": 2,
         "message": "the rule. Received: this. Do that.",
     }
+
+
+def test_a_step_of_another_version_than_was_started_says_so(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(execution, "execute", lambda name, **settings: "")
+    own = lineage.hash_code(execution.find_step("ingest"))
+    for code_hash, other in ((own, False), (f"{own}-weights", False), ("", False), ("0" * 16, True)):
+        execution.execute_in_pipeline("ingest", output=str(tmp_path / "dataset"), code_hash=code_hash)
+        assert ("another version of step ingest" in capsys.readouterr().out) == other

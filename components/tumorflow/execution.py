@@ -25,6 +25,10 @@ JOB_VARIABLE = "TUMORFLOW_JOB"
 """Names the pipeline run that a step belongs to. It is no argument of the components, since Kubeflow would
 take it into the key of its cache, and no step of another run would be found there."""
 ROOM_TO_WORK_BYTES = 2**20
+OTHER_CODE = (
+    "note: this image holds another version of step {step}, or of its libraries, than whoever started the run "
+    "has. If that is not meant, build the images of that checkout (make images) and start the run again."
+)
 FULL_DISK = (
     "Step {step} needs room to write. Received: the disk is full. "
     "Free space and run again; nothing half-written was left."
@@ -105,13 +109,22 @@ def _run(
     return returned
 
 
-def execute_in_pipeline(name: str, *, output: str, **settings: Any) -> str:
+def execute_in_pipeline(name: str, *, output: str, code_hash: str = "", **settings: Any) -> str:
     """Returns what `execute` returns, telling the start and the end in lines that a runner can follow.
 
     A failure is told as one line, and ends the process with the error's exit code, without a traceback.
+
+    Args:
+        name: the step's name in the chain.
+        output: the folder to write.
+        code_hash: of the step's code where the run was started; empty: unknown.
+        settings: as those of `execute`.
     """
     job = os.environ.get(JOB_VARIABLE, "")
     with told(name, Path(output).parent):
+        # a file of weights adds to the hash of the code
+        if code_hash and code_hash.split("-", maxsplit=1)[0] != lineage.hash_code(find_step(name)):
+            print(OTHER_CODE.format(step=name), flush=True)
         return execute(name, output=output, job=job, **settings)
 
 

@@ -1,11 +1,11 @@
 """The steps as Kubeflow components. Each body runs alone, in a process or container of its own.
 
 The signatures repeat the chain, since Kubeflow takes a component from the source of a function; a test
-holds the two equal. `code_hash` and `image` are not read: they are there so that a change of a step's code,
-or of what its image's name stands for, is a cache miss.
+holds the two equal. `image` is not read: it is there so that a change of what the image's name stands
+for is a cache miss, as `code_hash` is one of the step's code.
 """
 
-# ruff: noqa: ARG001 - code_hash and image are part of the cache key, and read by Kubeflow alone
+# ruff: noqa: ARG001 - image is part of the cache key, and read by Kubeflow alone
 
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ def ingest(
     execute_in_pipeline(
         "ingest",
         params=params,
+        code_hash=code_hash,
         inputs={},
         output=dataset.path,
         uri=dataset.uri,
@@ -65,7 +66,12 @@ def decide(
     from tumorflow.execution import execute_in_pipeline
 
     action = execute_in_pipeline(
-        "decide", params=params, inputs={"dataset": dataset.path}, output=decision.path, uri=decision.uri
+        "decide",
+        params=params,
+        code_hash=code_hash,
+        inputs={"dataset": dataset.path},
+        output=decision.path,
+        uri=decision.uri,
     )
     champion = json.loads((Path(decision.path) / "decision.json").read_text())["champion"]
     return action, champion
@@ -85,6 +91,7 @@ def validate(
     execute_in_pipeline(
         "validate",
         params=params,
+        code_hash=code_hash,
         inputs={"dataset": dataset.path},
         output=validation.path,
         uri=validation.uri,
@@ -107,6 +114,7 @@ def preprocess(
     execute_in_pipeline(
         "preprocess",
         params=params,
+        code_hash=code_hash,
         inputs={"dataset": dataset.path, "validation": validation.path},
         output=tensors.path,
         uri=tensors.uri,
@@ -131,6 +139,7 @@ def prepare(
     execute_in_pipeline(
         "prepare",
         params=params,
+        code_hash=code_hash,
         inputs={"dataset": dataset.path, "validation": validation.path},
         output=part.path,
         uri=part.uri,
@@ -155,6 +164,7 @@ def join(
     execute_in_pipeline(
         "preprocess",
         params=params,
+        code_hash=code_hash,
         inputs={
             "dataset": dataset.path,
             "validation": validation.path,
@@ -178,7 +188,12 @@ def train(
     from tumorflow.execution import execute_in_pipeline
 
     execute_in_pipeline(
-        "train", params=params, inputs={"tensors": tensors.path}, output=model.path, uri=model.uri
+        "train",
+        params=params,
+        code_hash=code_hash,
+        inputs={"tensors": tensors.path},
+        output=model.path,
+        uri=model.uri,
     )
 
 
@@ -206,6 +221,7 @@ def evaluate(
     decision = execute_in_pipeline(
         "evaluate",
         params=params,
+        code_hash=code_hash,
         inputs={"tensors": tensors.path, "model": model.path, "validation": validation.path},
         output=evaluation.path,
         uri=evaluation.uri,
@@ -235,6 +251,7 @@ def export(
     returned = execute_in_pipeline(
         "export",
         params=params,
+        code_hash=code_hash,
         inputs={"tensors": tensors.path, "model": model.path, "evaluation": evaluation.path},
         output=release.path,
         uri=release.uri,

@@ -67,6 +67,7 @@ def test_a_failing_step_ends_as_failed(client):
         raise RuntimeError
     tracking.finish_job("job-b", "FAILED")
     assert {run.info.status for run in runs_of(client, "job-b")} == {"FAILED"}
+    assert "unforeseen, with RuntimeError" in tracking.find_failure("job-b")
 
 
 def test_a_step_that_was_killed_is_tried_again_and_closed(client):

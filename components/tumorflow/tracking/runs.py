@@ -60,6 +60,9 @@ def _end_unfinished(client: "MlflowClient", run_id: str, error: BaseException) -
                 client.set_tag(run_id, ERROR_TAG, str(error)[:5000])
                 if not isinstance(error, UnavailableError):
                     client.set_tag(run_id, FINAL_TAG, str(error.exit_code))
+            elif isinstance(error, Exception):  # its own text may hold anything
+                told = f"A step ended unforeseen, with {type(error).__name__}. Its log has the details."
+                client.set_tag(run_id, ERROR_TAG, told)
             client.set_terminated(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
     except UnavailableError:
         print("note: MLflow could not be told that the step ended; its run stays open", flush=True)
