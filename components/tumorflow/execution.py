@@ -26,7 +26,7 @@ JOB_VARIABLE = "TUMORFLOW_JOB"
 take it into the key of its cache, and no step of another run would be found there."""
 ROOM_TO_WORK_BYTES = 2**20
 OTHER_CODE = (
-    "note: this image holds another version of step {step}, or of its libraries, than whoever started the run "
+    "note: this image holds another version of step {step}, or of its libraries, than who started the run "
     "has. If that is not meant, build the images of that checkout (make images) and start the run again."
 )
 FULL_DISK = (
