@@ -44,6 +44,10 @@ if [[ $overlay == local ]]; then
   fi
   key=$(stored tumorflow tumorflow-s3 AWS_ACCESS_KEY_ID) secret=$(stored tumorflow tumorflow-s3 AWS_SECRET_ACCESS_KEY)
   runs_key=$(stored "$runs" tumorflow-s3 AWS_ACCESS_KEY_ID) runs_secret=$(stored "$runs" tumorflow-s3 AWS_SECRET_ACCESS_KEY)
+  # what the store knows the runs by, where another namespace of runs was made before this one
+  known=$(stored tumorflow tumorflow-s3-identities 's3\.json')
+  known=$(sed -nE 's/.*"name": "runs", "credentials": \[\{"accessKey": "([^"]*)", "secretKey": "([^"]*)".*/\1 \2/p' <<<"$known")
+  runs_key=${runs_key:-${known% *}} runs_secret=${runs_secret:-${known#* }}
   key=${key:-$(draw 10)} secret=${secret:-$(draw)} runs_key=${runs_key:-$(draw 10)} runs_secret=${runs_secret:-$(draw)}
   make tumorflow tumorflow-mlflow-db "PGPASSWORD=$(draw)"
 else

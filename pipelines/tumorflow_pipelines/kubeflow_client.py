@@ -153,8 +153,8 @@ class Kubeflow:
         """Returns the run, started."""
         return self._call("start a run", self._runs.run_service_create_run, run)
 
-    def find_run(self, experiment_id: str, name: str) -> Any | None:
-        """Returns the run called `name` in an experiment, or None."""
+    def find_runs(self, experiment_id: str, name: str) -> list[Any]:
+        """Returns the runs called `name` in an experiment: names are not unique."""
         found = self._list(
             "list runs",
             self._runs.run_service_list_runs,
@@ -163,7 +163,7 @@ class Kubeflow:
             filter=named(name),
             **self._in_namespace(),
         )
-        return next((entry for entry in found if entry.display_name == name), None)
+        return [entry for entry in found if entry.display_name == name]
 
     def get_run(self, run_id: str) -> Any:
         """Returns a run with its tasks."""

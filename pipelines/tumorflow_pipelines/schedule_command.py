@@ -97,7 +97,7 @@ def list_schedules(given: argparse.Namespace) -> int:
     """Returns 0 after printing a line a schedule."""
     from tumorflow_pipelines.kubeflow_client import connected
 
-    found = connected(connection_of(given, parameters_of(given).cluster.namespace)).recurring_runs()
+    found = own_schedules(connected(connection_of(given, parameters_of(given).cluster.namespace)))
     for entry in sorted(found, key=lambda entry: entry.display_name):
         state = "on" if entry.status == "ENABLED" else "off"
         print(f"{entry.display_name}  {state}  {describe_trigger(entry.trigger)}")
@@ -113,7 +113,7 @@ def delete_schedule(given: argparse.Namespace) -> int:
     kubeflow = connected(connection_of(given, parameters_of(given).cluster.namespace))
     found = find_schedules(kubeflow, given.name)
     if not found:
-        names = ", ".join(sorted(entry.display_name for entry in kubeflow.recurring_runs())) or "none at all"
+        names = ", ".join(sorted(entry.display_name for entry in own_schedules(kubeflow))) or "none at all"
         raise UsageError(
             f"A schedule is deleted by its name. Received: '{given.name}'; there are: {names}. "
             "List them: tumorflow schedule list"
@@ -126,7 +126,22 @@ def delete_schedule(given: argparse.Namespace) -> int:
 
 def find_schedules(kubeflow: "Kubeflow", name: str) -> list[Any]:
     """Returns every schedule of a name: a command that was cut off leaves two."""
-    return [entry for entry in kubeflow.recurring_runs() if entry.display_name == name]
+    return [entry for entry in own_schedules(kubeflow) if entry.display_name == name]
+
+
+def own_schedules(kubeflow: "Kubeflow") -> list[Any]:
+    """Returns the schedules of tumorflow's pipeline: names are not unique, and others have schedules, too."""
+    from tumorflow_pipelines import submission
+
+    pipeline = kubeflow.find_pipeline(submission.pipeline_name("retrain"))
+    if pipeline is None:
+        return []
+    return [
+        entry
+        for entry in kubeflow.recurring_runs()
+        if entry.pipeline_version_reference
+        and entry.pipeline_version_reference.pipeline_id == pipeline.pipeline_id
+    ]
 
 
 def read_trigger(given: argparse.Namespace) -> Any:

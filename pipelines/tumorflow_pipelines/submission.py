@@ -38,9 +38,14 @@ def write_definition(pipeline: str, params: Parameters, folder: Path) -> Path:
     return definition
 
 
-def upload(kubeflow: Kubeflow, pipeline_name: str, definition: Path) -> tuple[str, str]:
+def pipeline_name(pipeline: str) -> str:
+    """Returns what a pipeline is called on Kubeflow."""
+    return f"tumorflow-{pipeline}"
+
+
+def upload(kubeflow: Kubeflow, pipeline_kind: str, definition: Path) -> tuple[str, str]:
     """Returns the ids of the pipeline and of its version with this definition; an existing one is taken."""
-    name = f"tumorflow-{pipeline_name}"
+    name = pipeline_name(pipeline_kind)
     pipeline = kubeflow.find_pipeline(name) or kubeflow.create_pipeline(name, NOTICE)
     version = f"{__version__}-{hash_file(definition)[:12]}"
     found = kubeflow.find_version(pipeline.pipeline_id, version) or kubeflow.upload_version(
@@ -149,10 +154,11 @@ def describe_run(
 
 def start_run(kubeflow: Kubeflow, run: Any) -> Any:
     """Returns the run, started once: where only the answer was lost, the run that was made is taken."""
+    earlier = {entry.run_id for entry in kubeflow.find_runs(run.experiment_id, run.display_name)}
     try:
         return kubeflow.create_run(run)
     except UnavailableError:
-        found = kubeflow.find_run(run.experiment_id, run.display_name)
-        if found is None:
-            raise
-        return found
+        for found in kubeflow.find_runs(run.experiment_id, run.display_name):
+            if found.run_id not in earlier:
+                return found
+        raise

@@ -30,7 +30,7 @@ def describe(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  {mark}  {rule['name']}: {_brief(rule['observed'])} (required {_brief(rule['required'])})"
         )
-    for rule in summary["decision"]["not_judged"]:
+    for rule in summary["decision"].get("not_judged", []):  # an older image tells none
         lines.append(f"  not judged  {rule['name']}: {rule['message']}")
     model = summary["model"]
     aliases = f" as {', '.join(model['aliases'])}" if model["aliases"] else ", without an alias"

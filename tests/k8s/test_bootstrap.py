@@ -33,9 +33,10 @@ elif words[0] == "get" and words[1] in ("secret", "configmap"):
     path = cluster / f"{namespace}.{words[1]}.{words[2]}"
     if not path.exists():
         sys.exit(1)
-    wanted = re.search(r"jsonpath=\{\.data\.(\w+)\}", " ".join(arguments))
+    wanted = re.search(r"jsonpath=\{\.data\.([\w\\.]+)\}", " ".join(arguments))
     if wanted:
-        print(base64.b64encode(json.loads(path.read_text())[wanted[1]].encode()).decode(), end="")
+        value = json.loads(path.read_text())[wanted[1].replace("\\.", ".")]
+        print(base64.b64encode(value.encode()).decode(), end="")
 elif words[0] == "create":
     (source,) = (a.partition("=")[2] for a in arguments if a.startswith("--from-"))
     kind = "secret" if words[1] == "secret" else "configmap"
@@ -152,6 +153,14 @@ def test_a_second_time_changes_nothing_and_mends_what_is_missing(cluster: Cluste
     assert cluster.bootstrap("local").returncode == 0
     assert cluster.objects() == before
     assert (cluster.folder / "calls").read_text().count("label node/one tumorflow/storage=true") == 1
+
+
+def test_runs_of_a_second_namespace_are_known_to_the_store(cluster: Cluster) -> None:
+    assert cluster.bootstrap("local").returncode == 0
+    assert cluster.bootstrap("local", RUNS_NAMESPACE="team").returncode == 0
+    made = cluster.objects()
+    assert made["team/tumorflow-s3"] == made["kubeflow/tumorflow-s3"]
+    assert made["team/tumorflow-mlflow"] == made["kubeflow/tumorflow-mlflow"]
 
 
 def test_the_cloud_takes_what_it_is_given(cluster: Cluster, tmp_path: Path, rendered: Rendered) -> None:

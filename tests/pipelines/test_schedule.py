@@ -1,5 +1,7 @@
 """`tumorflow schedule` against a small Kubeflow, and the times that it takes."""
 
+import copy
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +101,22 @@ def test_a_schedule_is_deleted_by_its_name(kubeflow, capsys):
     assert [entry.display_name for entry in kubeflow.recurring.values()] == ["other"]
     assert main(["schedule", "delete", "nightly"]) == 2
     assert "there are: other." in capsys.readouterr().err
+
+
+def test_a_schedule_of_the_same_name_of_another_pipeline_is_left_alone(kubeflow, capsys):
+    assert create("--every", "1h", name="mine") == 0
+    (mine,) = kubeflow.recurring.values()
+    other = copy.deepcopy(mine)
+    other.recurring_run_id, other.display_name = "another-teams", "nightly"
+    other.pipeline_version_reference.pipeline_id = "another-pipeline"
+    kubeflow.recurring["another-teams"] = other
+    assert create("--every", "2h") == 0
+    assert "another-teams" in kubeflow.recurring
+    assert main(["schedule", "delete", "nightly"]) == 0
+    assert "another-teams" in kubeflow.recurring
+    capsys.readouterr()
+    assert main(["schedule", "list"]) == 0
+    assert capsys.readouterr().out == "mine  on  every 60 min\n"
 
 
 def test_a_refusal_leaves_the_former_schedule(kubeflow, capsys):

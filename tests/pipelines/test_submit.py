@@ -215,6 +215,18 @@ def test_a_lost_answer_starts_no_second_run(kubeflow, capsys, drop):
         assert "broken connection" in capsys.readouterr().err
 
 
+def test_an_earlier_run_of_the_same_name_is_not_taken_for_the_one_that_failed_to_start(kubeflow, capsys):
+    kubeflow.frames = list(ACCEPTED)
+    assert main([*SUBMIT, "--name", "weekly"]) == 0
+    kubeflow.fail("POST", "/runs", drop="before")
+    assert main([*SUBMIT, "--name", "weekly"]) == 1
+    assert "broken connection" in capsys.readouterr().err
+    kubeflow.fail("POST", "/runs", drop="after")
+    assert main([*SUBMIT, "--name", "weekly", "--no-wait"]) == 0
+    assert len(kubeflow.runs) == 2
+    assert list(kubeflow.runs)[1] in capsys.readouterr().out
+
+
 def test_the_token_of_a_file_is_sent_and_never_shown(kubeflow, capsys, tmp_path):
     kubeflow.token = "very-secret"
     kubeflow.frames = list(ACCEPTED)
