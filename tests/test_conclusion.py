@@ -96,8 +96,10 @@ def test_a_concluded_run_is_finished_in_mlflow_with_its_summary(job, tmp_path, c
     assert parent.data.metrics == {"macro_f1": 0.5}
     assert parent.data.tags["tumorflow.decision"] == "rejected"
     assert f"summary written to {tmp_path}/summary/summary.json" in capsys.readouterr().out
-    conclusion.finish("SUCCEEDED")
-    assert parent_of(job).info.status == "FINISHED"
+    for state in ("SUCCEEDED", "COMPLETE", "CACHED", "a word of a later Kubeflow"):
+        conclusion.finish(state)
+        assert parent_of(job).info.status == "FINISHED"
+        assert tracking.fetch_summary(job) == told
 
 
 def fail_in(job):

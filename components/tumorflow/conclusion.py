@@ -20,6 +20,8 @@ from tumorflow.tracker import RegisteredVersion
 
 NOTICE = "For research, not for clinical decisions."
 SUMMARY = "summary.json"
+SUCCEEDED = ("SUCCEEDED", "COMPLETE", "CACHED")
+"""How an exit handler hears that all went well: from kfp's local runner, and from Kubeflow itself."""
 HALTED = "halted"
 """The verdict on a run that trained nothing, since too little was new."""
 
@@ -171,17 +173,19 @@ def halt(decision: str, summary: str) -> None:
 
 
 def finish(state: str) -> None:
-    """Ends a run in MLflow, however it ended. One that succeeded has been ended with its summary.
+    """Ends a run in MLflow, however it ended. One that was concluded has been ended with its summary.
 
     Args:
         state: how the steps ended, in Kubeflow's words.
     """
     with told("finish", Path.cwd()):
-        if state == "SUCCEEDED":
+        if state in SUCCEEDED:
             return
-        from tumorflow.tracking import find_failure, finish_job
+        from tumorflow.tracking import fetch_summary, find_failure, finish_job
 
         job = _require_job()
+        if fetch_summary(job) is not None:  # concluded, whatever the state is called
+            return
         error = find_failure(job) or "A step died without a reason. Kubeflow has its log."
         finish_job(job, "FAILED", tags={"tumorflow.error": error}, summary=failed(TumorflowError(error)))
 

@@ -38,8 +38,9 @@ def conclude(kubeflow: Kubeflow, run: Any, output: Path | None) -> Outcome:
         write_json(output / "summary.json", told)
     if run.state != "SUCCEEDED":
         raise explain_failure(kubeflow, run, told)
-    if told is None:
+    if told is None or told["decision"] is None:
         verdict = verdict_by_branch(kubeflow, run)
+        note = note or "note: MLflow's summary tells of a failure, and Kubeflow of none"
         return Outcome(EXIT_CODES.get(verdict, 0), (note, f"decision: {verdict or 'not known here'}"))
     verdict = told["decision"]["verdict"]
     lines = summary.describe(told)

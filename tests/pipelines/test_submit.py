@@ -109,6 +109,19 @@ def test_the_summary_comes_from_mlflow_and_decides(kubeflow, capsys, monkeypatch
     assert "decision: rejected" in capsys.readouterr().out
 
 
+def test_a_summary_of_a_failure_that_kubeflow_knows_nothing_of_leaves_the_decision_to_the_branch(
+    kubeflow, capsys, monkeypatch, tmp_path
+):
+    from tumorflow.tracking import finish_job
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    kubeflow.next_run_id = "6f3c"
+    finish_job("6f3c", "FAILED", summary={"status": "failed", "decision": None})
+    kubeflow.frames = list(REJECTED)
+    assert main(SUBMIT) == 3
+    assert "decision: rejected" in capsys.readouterr().out
+
+
 def test_the_reason_of_a_failed_run_comes_from_mlflow_with_its_exit_code(
     kubeflow, capsys, monkeypatch, tmp_path
 ):
