@@ -1,10 +1,12 @@
 """The cluster's settings."""
 
+import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from tumorflow.cluster import ClusterParams, Toleration
+from tumorflow.cluster import ClusterParams, Toleration, to_number
 from tumorflow.errors import ParameterError
 from tumorflow.params import Parameters, read_parameters
 
@@ -51,3 +53,24 @@ def test_an_address_with_a_password_is_refused_without_repeating_it():
     with pytest.raises(ParameterError) as refused:
         read_parameters(PARAMS, overrides=["cluster.mlflow_tracking_uri=https://user:hunter2@mlflow"])
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"resources": {"steps": {"trian": {"gpus": 1}}}}, "not trian"),
+        ({"resources": {"light": {"cpu_request": "8"}}}, "cpu_request is at most cpu_limit"),
+        ({"resources": {"steps": {"train": {"memory_request": "64Gi"}}}}, "train: memory_request"),
+        ({"images": {"light": "foo bar:1"}}, "pattern"),
+        ({"mlflow_tracking_uri": "m:5000"}, "http://"),
+        ({"secrets": {"pseudonym": {"name": "x", "keys": {}}}}, "at least one of its keys"),
+        ({"resources": {"light": {"tolerations": [{"operator": "Equal"}]}}}, "operator Exists"),
+    ],
+)
+def test_what_a_cluster_would_refuse_in_the_middle_of_a_run_is_refused_here(section, said):
+    with pytest.raises(ValidationError, match=said):
+        ClusterParams.model_validate_json(json.dumps(section))
+
+
+def test_quantities_are_numbers():
+    assert [to_number(quantity) for quantity in ("500m", "2", "1.5", "1Ki", "3M")] == [0.5, 2, 1.5, 1024, 3e6]

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tumorflow import __version__
+from tumorflow.chain import ALL_STEPS
 
 ImageKind = Literal["light", "tensorflow"]
 Cpu = Annotated[str, Field(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$")]
@@ -13,7 +14,13 @@ Memory = Annotated[str, Field(pattern=r"^[0-9]+(Ki|Mi|Gi|Ti|K|M|G|T)$")]
 Count = Annotated[int, Field(ge=0, le=1000)]
 LONGEST_SECONDS = 30 * 86400
 Seconds = Annotated[int, Field(ge=0, le=LONGEST_SECONDS)]
+Image = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$")]
 KubernetesName = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")]
+TASKS: dict[str, ImageKind] = {
+    **{step.name: step.image for step in ALL_STEPS},
+    **dict.fromkeys(("resolve", "conclude", "halt", "finish"), "light"),
+}
+"""Every task of a pipeline, steps and book-keeping, and the kind of its image."""
 
 
 class ClusterSection(BaseModel):
@@ -25,8 +32,8 @@ class ClusterSection(BaseModel):
 class Images(ClusterSection):
     """The images of the steps, best by digest: `registry/tumorflow-light@sha256:…`."""
 
-    light: Annotated[str, Field(min_length=1)] = f"localhost/tumorflow-light:{__version__}"
-    tensorflow: Annotated[str, Field(min_length=1)] = f"localhost/tumorflow-tensorflow:{__version__}"
+    light: Image = f"localhost/tumorflow-light:{__version__}"
+    tensorflow: Image = f"localhost/tumorflow-tensorflow:{__version__}"
 
 
 class Toleration(ClusterSection):
@@ -36,6 +43,12 @@ class Toleration(ClusterSection):
     operator: Literal["Equal", "Exists"] = "Equal"
     value: str = ""
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+
+    @model_validator(mode="after")
+    def _check_operator(self) -> "Toleration":
+        if not self.key and self.operator != "Exists":
+            raise ValueError("a toleration without a key has the operator Exists")
+        return self
 
 
 class Needs(ClusterSection):
@@ -91,6 +104,32 @@ class Resources(ClusterSection):
     tensorflow: TensorflowNeeds = TensorflowNeeds()
     steps: Mapping[str, NeedsOfStep] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _check_steps(self) -> "Resources":
+        if unknown := sorted(set(self.steps) - set(TASKS)):
+            raise ValueError(f"steps are among {', '.join(TASKS)}; not {', '.join(unknown)}")
+        for name, kind in TASKS.items():
+            needs = self.of(name, kind)
+            if to_number(needs.cpu_request) > to_number(needs.cpu_limit):
+                raise ValueError(f"{name}: cpu_request is at most cpu_limit")
+            if to_number(needs.memory_request) > to_number(needs.memory_limit):
+                raise ValueError(f"{name}: memory_request is at most memory_limit")
+        return self
+
+    def of(self, step: str, kind: ImageKind) -> Needs:
+        """Returns what a step's pod asks for."""
+        base = self.light if kind == "light" else self.tensorflow
+        own = self.steps.get(step, NeedsOfStep())
+        return base.model_copy(update={name: value for name, value in own if value is not None})
+
+
+def to_number(quantity: str) -> float:
+    """Returns a Kubernetes quantity as a number: `500m` is 0.5, `2Gi` is 2147483648."""
+    factors = {"": 1, "m": 0.001, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+    factors |= {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+    digits = quantity.rstrip("mKMGTi")
+    return float(digits) * factors[quantity[len(digits) :]]
+
 
 class Retries(ClusterSection):
     """How often Kubeflow starts a pod again that failed, and how long it waits before that."""
@@ -107,6 +146,12 @@ class SecretEnv(ClusterSection):
     name: KubernetesName = ""
     keys: Mapping[str, str] = Field(default_factory=dict)
     """Environment variable → key of the Secret."""
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> "SecretEnv":
+        if self.name and not self.keys:
+            raise ValueError("a Secret that is named gives at least one of its keys")
+        return self
 
 
 class MlflowSecret(SecretEnv):
@@ -179,6 +224,8 @@ class ClusterParams(ClusterSection):
     def _refuse_credentials(cls, value: str) -> str:
         if "@" in value:
             raise ValueError("an address without user and password; those belong into a Secret")
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("an address that begins with http:// or https://")
         return value
 
     def image(self, kind: ImageKind) -> str:
@@ -187,9 +234,7 @@ class ClusterParams(ClusterSection):
 
     def needs(self, step: str, kind: ImageKind) -> Needs:
         """Returns what a step's pod asks for."""
-        base = self.resources.light if kind == "light" else self.resources.tensorflow
-        own = self.resources.steps.get(step, NeedsOfStep())
-        return base.model_copy(update={name: value for name, value in own if value is not None})
+        return self.resources.of(step, kind)
 
     def without_retries(self) -> "ClusterParams":
         """Returns the settings for kfp's local runners, which would sleep through the back-off."""
