@@ -120,9 +120,15 @@ def artifact_places(release: Mapping[str, Any]) -> dict[str, str]:
 def resolve(source: str) -> tuple[str, str]:
     """Returns what a source names at this moment, and the version of its data."""
     from tumorflow.storage import resolve as resolve_source
+    from tumorflow.tracking import track_step
 
-    with told("resolve", Path.cwd()), tempfile.TemporaryDirectory(prefix="tumorflow-hashes-") as state:
+    with (
+        told("resolve", Path.cwd()),
+        track_step("resolve", _require_job(), {}) as tracker,
+        tempfile.TemporaryDirectory(prefix="tumorflow-hashes-") as state,
+    ):
         resolved = resolve_source(source, Path(state))
+        tracker.log_params({"data_hash": resolved.data_hash})
         return resolved.source, resolved.data_hash
 
 
@@ -186,8 +192,8 @@ def finish(state: str) -> None:
         job = _require_job()
         if fetch_summary(job) is not None:  # concluded, whatever the state is called
             return
-        error = find_failure(job) or "A step died without a reason. Kubeflow has its log."
-        finish_job(job, "FAILED", tags={"tumorflow.error": error}, summary=failed(TumorflowError(error)))
+        error = find_failure(job) or TumorflowError("A step died without a reason. Kubeflow has its log.")
+        finish_job(job, "FAILED", tags={"tumorflow.error": str(error)}, summary=failed(error))
 
 
 def failed(error: BaseException, data_hash: str = "", git_commit: str = "") -> dict[str, Any]:

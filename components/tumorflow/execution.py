@@ -72,15 +72,14 @@ def execute(
     settings = dict(arguments or {})
     _refuse_overwriting(step, Path(output), [*_folders(given), *_sources(settings)])
     label = f"{step.name}-{settings['number']}" if "number" in settings else step.name
-    try:
-        with (
-            track_step(label, job, section.model_dump(mode="json")) as tracker,
-            written_folder(Path(output)) as folder,
-            _fetched(settings) as read,
-        ):
-            return _run(step, section, given, folder, read, tracker, uri=uri or output)
-    except OSError as error:
-        raise _explain_os_error(error, step) from error
+    with (
+        _os_errors_explained(step),
+        track_step(label, job, section.model_dump(mode="json")) as tracker,
+        _os_errors_explained(step),  # within, too, so that the tracker hears the reason
+        written_folder(Path(output)) as folder,
+        _fetched(settings) as read,
+    ):
+        return _run(step, section, given, folder, read, tracker, uri=uri or output)
 
 
 def _run(
@@ -265,6 +264,15 @@ def _require_artifact(name: str, path: Path) -> Path:
             "Run the step before it, or check the path."
         )
     return path
+
+
+@contextmanager
+def _os_errors_explained(step: Step) -> Iterator[None]:
+    """Turns what the system refuses in the block into one message."""
+    try:
+        yield
+    except OSError as error:
+        raise _explain_os_error(error, step) from error
 
 
 def _explain_os_error(error: OSError, step: Step) -> TumorflowError:

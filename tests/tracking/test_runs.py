@@ -67,7 +67,7 @@ def test_a_failing_step_ends_as_failed(client):
         raise RuntimeError
     tracking.finish_job("job-b", "FAILED")
     assert {run.info.status for run in runs_of(client, "job-b")} == {"FAILED"}
-    assert "unforeseen, with RuntimeError" in tracking.find_failure("job-b")
+    assert "unforeseen, with RuntimeError" in str(tracking.find_failure("job-b"))
 
 
 def test_a_step_that_was_killed_is_tried_again_and_closed(client):
@@ -110,7 +110,8 @@ def test_a_failure_that_stays_is_not_tried_again(client):
             split()
         assert error.value.exit_code == 2
     assert tried == [1]
-    assert tracking.find_failure("job-f") == "too few patients"
+    failure = tracking.find_failure("job-f")
+    assert (str(failure), failure.exit_code) == ("too few patients", 2)
 
 
 def test_a_failure_of_the_surroundings_is_tried_again(client):

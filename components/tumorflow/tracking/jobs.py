@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tumorflow.errors import TumorflowError
 from tumorflow.files import read_json
 from tumorflow.lineage import read_git_commit
 from tumorflow.tracking.connection import connect, experiment_id, explained
@@ -20,6 +21,8 @@ STEP_TAG = "tumorflow.step"
 PARENT_TAG = "mlflow.parentRunId"  # MLflow's own name for what makes a run nested
 ATTEMPT_TAG = "tumorflow.attempt"
 ERROR_TAG = "tumorflow.error"
+FINAL_TAG = "tumorflow.final_exit_code"
+"""On a run that failed in a way that trying again cannot mend."""
 SUMMARY = "summary.json"
 
 
@@ -104,12 +107,17 @@ def finish_job(
         client.set_terminated(parent, status)
 
 
-def find_failure(job: str) -> str:
-    """Returns what ended a job, as the step that failed said it; empty where none has said anything."""
+def find_failure(job: str) -> TumorflowError | None:
+    """Returns what ended a job, as the step that failed said it; None where none has said anything."""
     client = connect()
     with explained():
         runs = find_runs(client, experiment_id(client), {JOB_TAG: job})
-    return next((run.data.tags[ERROR_TAG] for run in reversed(runs) if ERROR_TAG in run.data.tags), "")
+    for run in reversed(runs):
+        if ERROR_TAG in run.data.tags:
+            error = TumorflowError(run.data.tags[ERROR_TAG])
+            error.exit_code = int(run.data.tags.get(FINAL_TAG, "1"))
+            return error
+    return None
 
 
 def fetch_summary(job: str) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from tumorflow.tracker import Tracker
 from tumorflow.tracking.connection import connect, experiment_id, explained
 from tumorflow.tracking.jobs import (
     ERROR_TAG,
+    FINAL_TAG,
     JOB_TAG,
     PARENT_TAG,
     STEP_TAG,
@@ -21,8 +22,8 @@ from tumorflow.tracking.tracked_run import MlflowTracker
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-FINAL_TAG = "tumorflow.final_exit_code"
-"""On a run that failed in a way that trying again cannot mend."""
+WORTH_A_RETRY = (UnavailableError, OSError, MemoryError)
+"""Failures of what surrounds a step; any other would come again."""
 
 
 @contextmanager
@@ -58,11 +59,11 @@ def _end_unfinished(client: "MlflowClient", run_id: str, error: BaseException) -
         with explained():
             if isinstance(error, TumorflowError):
                 client.set_tag(run_id, ERROR_TAG, str(error)[:5000])
-                if not isinstance(error, UnavailableError):
-                    client.set_tag(run_id, FINAL_TAG, str(error.exit_code))
             elif isinstance(error, Exception):  # its own text may hold anything
                 told = f"A step ended unforeseen, with {type(error).__name__}. Its log has the details."
                 client.set_tag(run_id, ERROR_TAG, told)
+            if isinstance(error, Exception) and not isinstance(error, WORTH_A_RETRY):
+                client.set_tag(run_id, FINAL_TAG, str(getattr(error, "exit_code", 1)))
             client.set_terminated(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
     except UnavailableError:
         print("note: MLflow could not be told that the step ended; its run stays open", flush=True)
