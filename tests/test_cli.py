@@ -32,6 +32,8 @@ def test_every_step_helps_with_an_example(step, capsys):
         (["run", "--source", "nowhere"], "nothing at it"),
         (["run", "--pipeline", "nowhere.yaml"], "names a compiled definition"),
         (["run", "--set", "train.weights=nowhere.h5"], "'train.weights'"),
+        (["run", "--memory", "4g"], "without --runner docker"),
+        (["run", "--runner", "docker", "--memory", "lots"], "For example: 4g"),
     ],
 )
 def test_wrong_use_is_one_message_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):

@@ -51,7 +51,7 @@ def contain_definition(
     weights = Path(params.train.weights)
     containers = Containers(
         engine=engine,
-        read=tuple(path.absolute() for path in (Path(source), weights) if path.exists()),
+        read=tuple(path.absolute() for path in (*source_folders(source), weights) if path.exists()),
         written=(artifacts, *_show_store()),
         scratch=temporary,
         memory=memory,
@@ -65,6 +65,19 @@ def contain_definition(
     pipeline, *platforms = yaml.safe_load_all(definition.read_text())
     contained.write_text(yaml.safe_dump_all([contain(pipeline), *platforms], sort_keys=False))
     return contained, images
+
+
+def source_folders(source: str) -> list[Path]:
+    """Returns the folders of this machine that a source is read from: none for S3 and git's own addresses.
+
+    A DVC project's remote outside of it is not known here; its cache, or S3, has what containers can read.
+    """
+    from tumorflow.storage.addresses import Folder, S3Prefix, parse
+
+    address = parse(source)
+    if isinstance(address, S3Prefix):
+        return []
+    return [address.path if isinstance(address, Folder) else Path(address.repository)]
 
 
 def _show_store() -> list[Path]:

@@ -22,13 +22,15 @@ from typing import Any
 from tumorflow.errors import UnavailableError, UsageError
 
 ENGINES = ("docker", "podman")
-PASSED_ON = ("AWS_", "MLFLOW_", "TUMORFLOW_")
-"""Beginnings of the names of the variables that a step may read."""
+PASSED_ON = ("AWS_", "MLFLOW_", "TUMORFLOW_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+"""Beginnings of the names of the variables that a step may read; of the user's files it sees none."""
 START_VARIABLE = "TUMORFLOW_CONTAINER_START"
 """Holds the engine's command line up to the image. In the definition it would be part of kfp's cache key."""
 EXECUTOR = "kfp.dsl.executor_main"
 """What kfp's runner of processes looks for in a command, to know a Python component."""
 KILLED = 137
+LOST = 125
+"""Of a container whose end nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,6 @@ class Containers:
         return [
             self.engine,
             "run",
-            "--rm",
             "--pull=never",
             "--read-only",
             "--cap-drop=ALL",
@@ -157,6 +158,12 @@ def run_contained(text: str, arguments: Sequence[str]) -> int:
     code = subprocess.run(  # noqa: S603 - the command that `contain` wrote, and no shell
         [engine, *started], stdin=subprocess.DEVNULL, check=False
     ).returncode
+    # a client of a remote engine may miss the end, and then ends with 0: what the engine keeps is what counts
+    kept = _ask(engine, "container", "inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", name)
+    _ask(engine, "rm", "--force", name)
+    status, _, told = kept.stdout.strip().partition(" ")
+    if code == 0:
+        code = int(told) if status == "exited" and told.isdigit() else LOST
     if code == KILLED:
         print("note: the container was killed, or ran out of memory", flush=True)
     return code

@@ -66,7 +66,7 @@ def run_locally(definition: Path, arguments: Mapping[str, str], root: Path, log:
         with redirect_stdout(console), redirect_stderr(console):
             try:
                 pipeline(**arguments)
-            except RuntimeError as error:
+            except (RuntimeError, ValueError) as error:  # the latter where an output is not there
                 if progress.failure is None:
                     raise _explain_silence(progress, log) from error
         if progress.failure:

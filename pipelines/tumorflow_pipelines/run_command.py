@@ -1,6 +1,7 @@
 """`tumorflow run`: the compiled pipeline, from a source to a gated and registered model."""
 
 import argparse
+import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -96,6 +97,13 @@ def check_paths(given: argparse.Namespace, params: Parameters, runs: Path) -> No
             f"--pipeline is {' or '.join(PIPELINES)}, or names a compiled definition. Received: "
             f"{given.pipeline}, which is no file. Write one: tumorflow compile"
         )
+    if given.memory and given.runner == "process":
+        raise UsageError(
+            f"--memory is the limit of a container. Received: {given.memory}, without --runner docker. "
+            "Add that, or leave the limit out."
+        )
+    if given.memory and not re.fullmatch(r"[1-9][0-9]*[bkmg]?", given.memory):
+        raise UsageError(f"--memory is a number and b, k, m or g. Received: {given.memory}. For example: 4g")
     if runs.exists() and not runs.is_dir():
         raise UsageError(f"--runs names a folder. Received: {given.runs}, which is none. Name another.")
     weights = params.train.weights
@@ -159,12 +167,17 @@ def prepare_definition(
 def end_abandoned(runs: Path) -> None:
     """Ends in MLflow what earlier runs left open that were killed, and so could not do it themselves."""
     from tumorflow.tracking import finish_job
+    from tumorflow_pipelines.containers import find_engine, remove_left_containers
 
-    for folder in sorted(path.parent for path in runs.glob("*/pipeline.log")):
-        if not (folder / "summary.json").exists():
-            told = {**failed(KeyboardInterrupt()), "status": "killed"}
-            finish_job(folder.name, "KILLED")
-            write_json(folder / "summary.json", told)
+    abandoned = [path.parent for path in sorted(runs.glob("*/pipeline.log"))]
+    abandoned = [folder for folder in abandoned if not (folder / "summary.json").exists()]
+    if abandoned:
+        with suppress(UnavailableError):  # without an engine none is left working
+            remove_left_containers(find_engine(), str(runs))
+    for folder in abandoned:
+        told = {**failed(KeyboardInterrupt()), "status": "killed"}
+        finish_job(folder.name, "KILLED")
+        write_json(folder / "summary.json", told)
 
 
 def _record_failure(error: BaseException, folder: Path, data_hash: str) -> None:

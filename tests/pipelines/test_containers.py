@@ -40,21 +40,28 @@ def test_every_command_is_handed_to_the_engine_and_nothing_else_is_changed():
     assert json.dumps(definition) == before
 
 
+@pytest.mark.parametrize("client_misses_it", [False, True])
 @pytest.mark.parametrize("code", [0, 2, 137])
-def test_a_container_ends_with_its_own_exit_code(tmp_path, monkeypatch, capfd, code):
+def test_a_container_ends_with_its_own_exit_code(tmp_path, monkeypatch, capfd, code, client_misses_it):
     engine = tmp_path / "engine"
-    engine.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nexit {code}\n')
+    client = 0 if client_misses_it else code
+    engine.write_text(
+        "#!/bin/sh\n"
+        f'case "$1" in run) echo "$@" > {tmp_path}/asked; exit {client};; '
+        f'container) echo "exited {code}";; rm) echo "$@" > {tmp_path}/removed;; esac\n'
+    )
     engine.chmod(0o755)
     monkeypatch.setenv("TUMORFLOW_PSEUDONYM_KEY", "secret-word")
-    monkeypatch.setenv(containers.START_VARIABLE, json.dumps([str(engine), "run", "--rm"]))
+    monkeypatch.setenv(containers.START_VARIABLE, json.dumps([str(engine), "run"]))
     handed = {"image": "i:1", "command": ["sh"]}
     assert containers.run_contained(json.dumps(handed).encode().hex(), ["--x"]) == code
     asked = (tmp_path / "asked").read_text()
-    assert asked.startswith("run --rm")
+    assert asked.startswith("run ")
     assert asked.endswith("i:1 sh --x\n")
     assert "--env=TUMORFLOW_PSEUDONYM_KEY" in asked
     assert "secret-word" not in asked, "a command line is for all to see"
     assert containers.START_VARIABLE not in asked
+    assert (tmp_path / "removed").read_text().startswith("rm --force tumorflow-")
     assert ("killed, or ran out of memory" in capfd.readouterr().out) == (code == 137)
 
 
