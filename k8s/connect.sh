@@ -30,15 +30,21 @@ forward kubeflow ml-pipeline 8888
 forward tumorflow tumorflow-mlflow 5000
 forward tumorflow tumorflow-s3 8333
 # without links that MLflow signs: they lead to the store's name inside the cluster
+mlflow_user=$(secret tumorflow-mlflow username) mlflow_password=$(secret tumorflow-mlflow password)
+s3_key=$(secret tumorflow-s3 AWS_ACCESS_KEY_ID) s3_secret=$(secret tumorflow-s3 AWS_SECRET_ACCESS_KEY)
+pseudonym_key=$(secret tumorflow-pseudonym-key key)
+for value in "$mlflow_user" "$mlflow_password" "$s3_key" "$s3_secret" "$pseudonym_key"; do
+  [[ -n $value ]] || fail "no Secrets of the runs in $runs; k8s/bootstrap.sh makes them"
+done
 cat <<EOF
 export TUMORFLOW_FORWARDS='${forwards[*]}'
 export KF_PIPELINES_ENDPOINT=http://localhost:8888
 export MLFLOW_TRACKING_URI=http://localhost:5000
 export MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD=false
-export MLFLOW_TRACKING_USERNAME='$(secret tumorflow-mlflow username)'
-export MLFLOW_TRACKING_PASSWORD='$(secret tumorflow-mlflow password)'
+export MLFLOW_TRACKING_USERNAME='$mlflow_user'
+export MLFLOW_TRACKING_PASSWORD='$mlflow_password'
 export AWS_ENDPOINT_URL=http://localhost:8333 AWS_DEFAULT_REGION=us-east-1
-export AWS_ACCESS_KEY_ID='$(secret tumorflow-s3 AWS_ACCESS_KEY_ID)'
-export AWS_SECRET_ACCESS_KEY='$(secret tumorflow-s3 AWS_SECRET_ACCESS_KEY)'
-export TUMORFLOW_PSEUDONYM_KEY='$(secret tumorflow-pseudonym-key key)'
+export AWS_ACCESS_KEY_ID='$s3_key'
+export AWS_SECRET_ACCESS_KEY='$s3_secret'
+export TUMORFLOW_PSEUDONYM_KEY='$pseudonym_key'
 EOF

@@ -4,7 +4,7 @@
 set -euo pipefail
 [[ $# == 2 && -d $1 ]] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
 
-tar --create --directory "$1" --file - . | kubectl --namespace tumorflow exec --stdin deploy/tumorflow-mlflow \
+tar --create --dereference --directory "$1" --file - . | kubectl --namespace tumorflow exec --stdin deploy/tumorflow-mlflow \
   --container mlflow -- python -c '
 import os, sys, tarfile
 import boto3
