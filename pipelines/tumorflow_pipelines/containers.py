@@ -159,11 +159,10 @@ def run_contained(text: str, arguments: Sequence[str]) -> int:
         [engine, *started], stdin=subprocess.DEVNULL, check=False
     ).returncode
     # a client of a remote engine may miss the end, and then ends with 0: what the engine keeps is what counts
-    kept = _ask(engine, "container", "inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", name)
+    kept = _ask(engine, "wait", name).stdout.strip()
     _ask(engine, "rm", "--force", name)
-    status, _, told = kept.stdout.strip().partition(" ")
     if code == 0:
-        code = int(told) if status == "exited" and told.isdigit() else LOST
+        code = int(kept) if kept.isdigit() else LOST
     if code == KILLED:
         print("note: the container was killed, or ran out of memory", flush=True)
     return code

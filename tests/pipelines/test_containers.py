@@ -48,7 +48,7 @@ def test_a_container_ends_with_its_own_exit_code(tmp_path, monkeypatch, capfd, c
     engine.write_text(
         "#!/bin/sh\n"
         f'case "$1" in run) echo "$@" > {tmp_path}/asked; exit {client};; '
-        f'container) echo "exited {code}";; rm) echo "$@" > {tmp_path}/removed;; esac\n'
+        f'wait) echo {code};; rm) echo "$@" > {tmp_path}/removed;; esac\n'
     )
     engine.chmod(0o755)
     monkeypatch.setenv("TUMORFLOW_PSEUDONYM_KEY", "secret-word")
