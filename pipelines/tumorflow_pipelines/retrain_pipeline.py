@@ -1,11 +1,13 @@
 """The pipeline of schedules: trains again where enough is new, with the champion as the yardstick."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
 
+from tumorflow.chain import DECIDE, STEPS
 from tumorflow.cluster import ClusterParams
-from tumorflow_pipelines.tasks import Chain
+from tumorflow_pipelines.tasks import SETTINGS, Chain, takes
 
 if TYPE_CHECKING:
     from kfp.dsl.base_component import BaseComponent
@@ -26,58 +28,18 @@ def build_retrain_pipeline(cluster: ClusterParams, parts: int = 1) -> "BaseCompo
         description="The newest data to a gated candidate beside the champion, if enough is new. "
         "For research, not for clinical decisions.",
     )
-    def retrain_pipeline(
-        source: str,
-        key_id: str,
-        registry: str,
-        light_image: str,
-        tensorflow_image: str,
-        ingest_params: str,
-        ingest_code: str,
-        retrain_params: str,
-        retrain_code: str,
-        validate_params: str,
-        validate_code: str,
-        preprocess_params: str,
-        preprocess_code: str,
-        train_params: str,
-        train_code: str,
-        evaluate_params: str,
-        evaluate_code: str,
-        export_params: str,
-        export_code: str,
-    ) -> None:
-        chain = Chain(
-            cluster,
-            images={"light": light_image, "tensorflow": tensorflow_image},
-            params={
-                "ingest": ingest_params,
-                "retrain": retrain_params,
-                "validate": validate_params,
-                "preprocess": preprocess_params,
-                "train": train_params,
-                "evaluate": evaluate_params,
-                "export": export_params,
-            },
-            code={
-                "ingest": ingest_code,
-                "retrain": retrain_code,
-                "validate": validate_code,
-                "preprocess": preprocess_code,
-                "train": train_code,
-                "evaluate": evaluate_code,
-                "export": export_code,
-            },
-        )
+    @takes(SETTINGS, (DECIDE, *STEPS))
+    def retrain_pipeline(given: Mapping[str, Any]) -> None:
+        chain = Chain(cluster, given)
         with dsl.ExitHandler(chain.finish(), name="run"):
-            newest = chain.resolve(source).outputs
+            newest = chain.resolve(given["source"]).outputs
             ingest = chain.add(
-                "ingest", source=newest["source"], data_hash=newest["data_hash"], key_id=key_id
+                "ingest", source=newest["source"], data_hash=newest["data_hash"], key_id=given["key_id"]
             )
             dataset = ingest.outputs["dataset"]
             decide = chain.decide(dataset)
             with dsl.If(decide.outputs["action"] == "train", name="enough-is-new"):
-                chain.train(dataset, registry=registry, champion=decide.outputs["champion"], parts=parts)
+                chain.train(dataset, champion=decide.outputs["champion"], parts=parts)
             with dsl.Else(name="too-little-is-new"):
                 chain.halt(decide.outputs["decision"])
 

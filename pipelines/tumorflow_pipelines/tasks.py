@@ -1,41 +1,62 @@
 """The steps as tasks of a pipeline that is being compiled."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kfp import dsl
 
-from tumorflow.chain import find_step
+from tumorflow.chain import Step, find_step
 from tumorflow.cluster import ClusterParams
 from tumorflow_pipelines import components
 from tumorflow_pipelines.placement import place
 
 CANDIDATE = "candidate"
+Body = Callable[[Mapping[str, Any]], None]
+
+
+SETTINGS = ("source", "key_id", "registry", "light_image", "tensorflow_image")
+"""What every pipeline is given beside its steps' parameters and code hashes."""
+
+
+def takes(settings: Sequence[str], steps: Sequence[Step]) -> Callable[[Body], Callable[..., None]]:
+    """Returns a decorator that makes a function of all arguments one that kfp can compile.
+
+    kfp reads a pipeline's arguments from its signature; here it is made from the chain.
+
+    Args:
+        settings: names of arguments.
+        steps: each adds the argument of its parameters and that of its code hash.
+    """
+    names = [*settings, *(f"{step.params}_{what}" for step in steps for what in ("params", "code"))]
+
+    def decorate(body: Body) -> Callable[..., None]:
+        def pipeline(*given: Any) -> None:
+            body(dict(zip(names, given, strict=True)))
+
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters = [inspect.Parameter(name, kind, annotation=str) for name in names]
+        signature = inspect.Signature(parameters, return_annotation=None)
+        pipeline.__signature__ = signature  # type: ignore[attr-defined]  # inspect looks for it
+        return pipeline
+
+    return decorate
 
 
 class Chain:
     """The steps as tasks of the pipeline that is being compiled, each with its parameters and its place."""
 
-    def __init__(
-        self,
-        cluster: ClusterParams,
-        *,
-        images: Mapping[str, Any],
-        params: Mapping[str, Any],
-        code: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, cluster: ClusterParams, given: Mapping[str, Any]) -> None:
         self._cluster = cluster
-        self._images = images
-        self._params = params
-        self._code = code
+        self._given = given
 
     def add(self, name: str, component: Any = None, **inputs: Any) -> dsl.PipelineTask:
         """Returns the task of a step, from its own component or another that does its work."""
         step = find_step(name)
         task = (component or getattr(components, name))(
-            params=self._params[step.params],
-            code_hash=self._code[step.params],
-            image=self._images[step.image],
+            params=self._given[f"{step.params}_params"],
+            code_hash=self._given[f"{step.params}_code"],
+            image=self._given[f"{step.image}_image"],
             **inputs,
         )
         return place(task, name, step.image, self._cluster)
@@ -64,7 +85,7 @@ class Chain:
         # what they tell is of this run, never of an earlier one
         return place(task, name, "light", self._cluster).set_caching_options(enable_caching=False)
 
-    def train(self, dataset: Any, *, registry: Any, champion: Any, parts: int) -> None:
+    def train(self, dataset: Any, *, champion: Any, parts: int) -> None:
         """Adds all that follows ingestion, to the release and the run's summary."""
         validation = self.add("validate", dataset=dataset).outputs["validation"]
         tensors = self._preprocess(dataset, validation, champion, parts).outputs["tensors"]
@@ -73,7 +94,7 @@ class Chain:
             "evaluate", champion=champion, tensors=tensors, model=model, validation=validation
         )
         shipped = {
-            "registry": registry,
+            "registry": self._given["registry"],
             "tensors": tensors,
             "model": model,
             "evaluation": evaluate.outputs["evaluation"],
