@@ -50,6 +50,19 @@ def run(place: Path, *settings: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def start(place: Path, *settings: str) -> "subprocess.Popen[str]":
+    """Starts a run in a session of its own, so that the whole of it can be killed."""
+    return subprocess.Popen(
+        command(*settings),
+        cwd=place,
+        env=environment(place),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
 def summary(place: Path) -> dict:
     return json.loads((place / "runs" / "latest" / "summary.json").read_text())
 
@@ -144,15 +157,7 @@ def test_runs_are_tracked_with_one_parent_and_a_nested_run_a_step(accepted, plac
 
 def test_a_killed_run_leaves_nothing_half_written_and_the_next_one_gives_the_same(accepted, place):
     _, first = accepted
-    with subprocess.Popen(
-        command("seed=8"),
-        cwd=place,
-        env=environment(place),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as victim:
+    with start(place, "seed=8") as victim:
         for line in victim.stdout:
             if line.startswith("train"):
                 break
@@ -180,14 +185,7 @@ def test_a_version_that_the_registry_lost_is_registered_again(accepted, place, t
 
 
 def test_a_terminated_run_ends_its_step_and_says_so(accepted, place):
-    with subprocess.Popen(
-        command("seed=9"),
-        cwd=place,
-        env=environment(place),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as victim:
+    with start(place, "seed=9") as victim:
         for line in victim.stdout:
             if line.startswith("ingest"):
                 break
@@ -224,15 +222,7 @@ def test_a_source_without_a_usable_slice_ends_in_one_message(tmp_path, prepare, 
 
 def test_parts_give_what_one_step_gives_and_a_killed_part_is_all_that_is_done_again(accepted, place):
     _, first = accepted
-    with subprocess.Popen(
-        command("preprocess.parallel_parts=3"),
-        cwd=place,
-        env=environment(place),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as victim:
+    with start(place, "preprocess.parallel_parts=3") as victim:
         began = 0
         for line in victim.stdout:
             began += line.startswith("prepare …")
