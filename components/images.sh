@@ -17,44 +17,64 @@ else
   exit 1
 fi
 
+describe_image() { # NAME: its ID, and its bytes but for buildah; fails where it is not here
+  case $engine in
+    buildah) buildah inspect --type image --format '{{.FromImageID}}' "$1" ;;
+    *) $engine image inspect --format '{{.Id}} {{.Size}}' "$1" ;;
+  esac 2>/dev/null
+}
+
 # a base image that is here is not asked of a registry
 case $engine in
   docker) build=(docker build) ;; # does so by itself
-  podman) build=(podman build); if podman image exists "$base"; then build+=(--pull=never); fi ;;
-  buildah) build=(buildah build --layers); if buildah inspect --type image "$base" >/dev/null 2>&1; then build+=(--pull-never); fi ;;
+  podman) build=(podman build --pull=never) ;;
+  buildah) build=(buildah build --layers --pull-never) ;;
 esac
+if [ $engine != docker ]; then
+  base_id=$(describe_image "$base" || $engine pull --quiet "$base")
+fi
 
-build_image() { # NAME CONTEXT OPTION...
-  local name=$registry/tumorflow-$1:$version context=$2
-  shift 2
-  "${build[@]}" --build-arg "GIT_COMMIT=$commit" --build-arg "VERSION=$version" --tag "$name" "$@" "$context"
-  names+=("$name")
+build_image() { # NAME CONTEXT DOCKERFILE FILE...: what the stage NAME-dependencies is made of
+  local name=$1 context=$2 dockerfile=$3
+  shift 3
+  local tag=$registry/tumorflow-$name:$version arguments=()
+  # To find a copied folder in their cache, podman and buildah hash it: a minute for what a change of the code leaves as
+  # it is. So the dependencies are an image of their own, named by what they are made of.
+  if [ $engine != docker ]; then
+    local made_of dependencies
+    made_of=$( (echo "$base_id"; sed '/^FROM \${/,$d' "$dockerfile"; cat "$@") | sha256sum | cut -c1-16)
+    dependencies=localhost/tumorflow-$name-dependencies:$made_of
+    if ! describe_image "$dependencies" >/dev/null; then
+      "${build[@]}" --tag "$dependencies" --file "$dockerfile" --target "$name-dependencies" "$context"
+    fi
+    arguments=(--build-arg "${name^^}_DEPENDENCIES=$dependencies")
+  fi
+  "${build[@]}" "${arguments[@]}" --build-arg "GIT_COMMIT=$commit" --build-arg "VERSION=$version" \
+    --tag "$tag" --file "$dockerfile" --target "$name" "$context"
+  tags+=("$tag")
 }
 
-names=()
-build_image light . --file components/Dockerfile --target light
-build_image tensorflow . --file components/Dockerfile --target tensorflow
-build_image mlflow mlflow --file mlflow/Dockerfile
+tags=()
+build_image light . components/Dockerfile components/light.lock components/slim.sh
+build_image tensorflow . components/Dockerfile components/tensorflow.lock components/slim.sh
+build_image mlflow mlflow mlflow/Dockerfile mlflow/server.lock
 
 if [ "${1:-}" = push ]; then
   echo "pushed; a cluster takes them by digest (params.yaml, cluster.images):"
-  for name in "${names[@]}"; do
+  for tag in "${tags[@]}"; do
     if [ $engine = docker ]; then
-      docker push --quiet "$name" >/dev/null
-      docker image inspect --format '{{index .RepoDigests 0}}' "$name"
+      docker push --quiet "$tag" >/dev/null
+      docker image inspect --format '{{index .RepoDigests 0}}' "$tag"
     else
       digest=$(mktemp)
-      $engine push --digestfile "$digest" "$name" >/dev/null
-      echo "${name%:*}@$(cat "$digest")"
+      $engine push --digestfile "$digest" "$tag" >/dev/null
+      echo "${tag%:*}@$(cat "$digest")"
       rm "$digest"
     fi
   done
 else
   echo "built by $engine from ${commit:-no commit}:"
-  for name in "${names[@]}"; do
-    case $engine in
-      buildah) buildah images --format '{{.ID}} {{.Size}}' "$name" | head -1 ;;
-      *) $engine images --format '{{.ID}} {{.Size}}' "$name" | head -1 ;;
-    esac | sed "s#^#  $name  #"
+  for tag in "${tags[@]}"; do
+    echo "  $tag  $(describe_image "$tag")"
   done
 fi

@@ -1,14 +1,15 @@
 """What tests anywhere share: a tiny place to work in; a container engine and the images."""
 
 import os
-import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tumorflow import __version__
 
 ROOT = Path(__file__).parents[1]
 BASE = "docker.io/library/python:3.11-slim"
@@ -44,24 +45,31 @@ def container_engine() -> Engine:
 
 
 @pytest.fixture(scope="session")
-def built_images(container_engine: Engine) -> Mapping[str, str]:
+def build_images(container_engine: Engine) -> Callable[..., Mapping[str, str]]:
+    """Builds the three images from this checkout: from the registry and variables to each image's name."""
+
+    def build(registry: str, **variables: str) -> dict[str, str]:
+        built = subprocess.run(
+            [str(ROOT / "components" / "images.sh")],
+            env={**os.environ, "REGISTRY": registry, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+        names = ("light", "tensorflow", "mlflow")
+        return {name: f"{registry}/tumorflow-{name}:{__version__}" for name in names}
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def built_images(build_images: Callable[..., Mapping[str, str]]) -> Mapping[str, str]:
     """`light`, `tensorflow` and `mlflow`: each image's name, after building it from this checkout.
 
     Seconds from a warm cache; CI builds before the tests, so that a cold build is in nobody's time limit.
     """
-    built = subprocess.run(
-        [str(ROOT / "components" / "images.sh")],
-        env={**os.environ, "REGISTRY": "localhost"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
-    version = re.search(
-        r'"(.+)"', (ROOT / "components/tumorflow/__init__.py").read_text().split("__version__")[1]
-    )
-    assert version
-    return {name: f"localhost/tumorflow-{name}:{version[1]}" for name in ("light", "tensorflow", "mlflow")}
+    return build_images("localhost")
 
 
 QUICK = """\

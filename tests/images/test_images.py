@@ -1,5 +1,5 @@
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,16 @@ def test_an_image_runs_what_it_is_given_as_nobody_special(
     labels = config["Labels"]
     assert labels["org.opencontainers.image.version"] == __version__
     assert len(labels["org.opencontainers.image.revision"].removesuffix("-dirty")) in (0, 40)
+
+
+def test_a_rebuilt_image_names_the_commit_it_was_built_from(
+    container_engine: Any, build_images: Callable[..., Mapping[str, str]]
+) -> None:
+    for commit in ("a" * 40, "b" * 40):
+        for image, name in build_images("localhost/rebuilt", GIT_COMMIT=commit).items():
+            config = inspect(container_engine, name)["Config"]
+            assert config["Labels"]["org.opencontainers.image.revision"] == commit
+            assert f"TUMORFLOW_GIT_COMMIT={commit}" in config["Env"] or image == "mlflow"
 
 
 @pytest.mark.parametrize("image", ["light", "tensorflow"])
