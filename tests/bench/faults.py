@@ -1,10 +1,10 @@
-"""Kills steps and stops servers in the middle of runs, and counts what was lost: nothing should be.
+"""Kills steps in the middle of runs, and counts what was lost: nothing should be. Servers: outages.py.
 
     python tests/bench/faults.py [--containers] [--runs 12] [--seed 1]
 
 Each time a fresh folder, one step killed by SIGKILL at a random moment of its time (the run dies with it or
 tells that it died), then the run again. It must end with the results of an undisturbed run, leave nothing
-half-written, and register one version.
+half-written, register one version with all its files, and leave no run in MLflow open or doubled.
 """
 
 import argparse
@@ -16,16 +16,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 TUMORFLOW = str(Path(sys.executable).parent / "tumorflow")
 STEPS = ("ingest", "validate", "preprocess", "train", "evaluate", "export")
 COMPARED = ("ingest", "validate", "preprocess", "train", "evaluate")
 """The release names the version's run in MLflow, which is another each time."""
+SOUND = "same results, nothing half-written, one version, no run open or doubled"
 QUICK = {
     "preprocess.image_size_px": "32",
     "train.weights": "none",
@@ -41,6 +49,29 @@ QUICK = {
 }
 
 
+@dataclass(frozen=True)
+class Setup:
+    """How runs are started."""
+
+    source: str
+    options: Sequence[str] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def registry(self, place: Path) -> str:
+        """The address of the MLflow that a run in `place` writes to."""
+        return self.variables.get("MLFLOW_TRACKING_URI", f"sqlite:///{place}/runs/mlflow/mlflow.db")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run left that another one must leave, too."""
+
+    hashes: Mapping[str, str]
+    """The content hash of each artifact that is compared."""
+    version_files: frozenset[str]
+    """Files of the version that it registered."""
+
+
 def write_source(folder: Path) -> None:
     """Writes three classes of 12 unlike pictures each."""
     generator = np.random.default_rng(5)
@@ -52,35 +83,29 @@ def write_source(folder: Path) -> None:
             cv2.imwrite(str(folder / label / f"{number}.png"), picture)
 
 
-def command(source: Path, options: Sequence[str]) -> list[str]:
+def command(setup: Setup) -> list[str]:
     """Returns the command line of a quick run."""
     settings = [part for key, value in QUICK.items() for part in ("--set", f"{key}={value}")]
-    return [TUMORFLOW, "run", "--source", str(source), *settings, *options]
+    return [TUMORFLOW, "run", "--source", setup.source, *settings, *setup.options]
 
 
-def environment() -> dict[str, str]:
-    """Returns the variables of a run: a key of its own, and no MLflow but the folder's."""
+def environment(setup: Setup) -> dict[str, str]:
+    """Returns the variables of a run: a key of its own, and no MLflow but the folder's or the setup's."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    return {**kept, "TUMORFLOW_PSEUDONYM_KEY": "3c7a9e51f08b42d6a1c4e7f39b85d260"}
+    return {**kept, "TUMORFLOW_PSEUDONYM_KEY": "3c7a9e51f08b42d6a1c4e7f39b85d260", **setup.variables}
 
 
-def run(place: Path, source: Path, options: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def run(place: Path, setup: Setup) -> subprocess.CompletedProcess[str]:
     """Returns the finished run."""
     return subprocess.run(
-        command(source, options), cwd=place, env=environment(), capture_output=True, text=True, check=False
+        command(setup), cwd=place, env=environment(setup), capture_output=True, text=True, check=False
     )
 
 
-def summary(place: Path) -> dict:
+def summary(place: Path) -> dict[str, Any]:
     """Returns the last summary."""
-    return json.loads((place / "runs" / "latest" / "summary.json").read_text())
-
-
-def hashes(place: Path) -> dict[str, str]:
-    """Returns the content hash of each artifact that is compared."""
-    return {
-        step["name"]: step["content_hash"] for step in summary(place)["steps"] if step["name"] in COMPARED
-    }
+    content: dict[str, Any] = json.loads((place / "runs" / "latest" / "summary.json").read_text())
+    return content
 
 
 def seconds(place: Path) -> dict[str, float]:
@@ -88,12 +113,34 @@ def seconds(place: Path) -> dict[str, float]:
     return {step["name"]: step["seconds"] for step in summary(place)["steps"]}
 
 
-def count_versions(place: Path) -> int:
-    """Returns how many versions the folder's registry has."""
+def result(place: Path, registry: str) -> Result:
+    """Returns what the last run in `place` left."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{place}/runs/mlflow/mlflow.db")
-    return len(client.search_model_versions("name = 'tumorflow-ct'"))
+    told = summary(place)
+    hashes = {step["name"]: step["content_hash"] for step in told["steps"] if step["name"] in COMPARED}
+    return Result(hashes, version_files(MlflowClient(registry), told["model"]))
+
+
+def version_files(client: "MlflowClient", model: Mapping[str, str]) -> frozenset[str]:
+    """Returns the paths of a version's files and of its evidence."""
+    version = client.get_model_version(model["name"], model["version"])
+    model_id = client.get_run(model["run_id"]).outputs.model_outputs[-1].model_id
+    return frozenset(
+        [
+            *walk(partial(client.list_logged_model_artifacts, model_id), None),
+            *walk(partial(client.list_artifacts, version.run_id), "evidence"),
+        ]
+    )
+
+
+def walk(listed: Callable[[str | None], Sequence[Any]], folder: str | None) -> list[str]:
+    """Returns the paths of all files below a folder of artifacts."""
+    return [
+        path
+        for entry in listed(folder)
+        for path in (walk(listed, entry.path) if entry.is_dir else [str(entry.path)])
+    ]
 
 
 def kill_step(place: Path) -> None:
@@ -126,37 +173,54 @@ def _has(program: str) -> bool:
     return subprocess.run(["which", program], capture_output=True, check=False).returncode == 0
 
 
-def disturb(place: Path, source: Path, step: str, after_s: float, options: Sequence[str]) -> int:
-    """Returns the exit code of a run whose step `step` was killed so many seconds after it began."""
+def disturb(
+    place: Path, setup: Setup, step: str, after_s: float, strike: Callable[[], None]
+) -> subprocess.CompletedProcess[str]:
+    """Returns a finished run, struck so many seconds after a step of it began."""
     with subprocess.Popen(
-        command(source, options),
+        command(setup),
         cwd=place,
-        env=environment(),
+        env=environment(setup),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     ) as victim:
+        said = []
         for line in victim.stdout or ():
+            said.append(line)
             if line.startswith(f"{step} …"):
                 break
         time.sleep(after_s)
-        kill_step(place)
-        for _ in victim.stdout or ():
-            pass
-    return victim.returncode
+        strike()
+        said.extend(victim.stdout or ())
+    return subprocess.CompletedProcess(victim.args, victim.returncode, "".join(said))
 
 
-def check(place: Path, expected: Mapping[str, str]) -> list[str]:
-    """Returns what is wrong with a folder after the run that followed a kill."""
+def check(place: Path, expected: Result, registry: str) -> list[str]:
+    """Returns what is wrong with a folder and its MLflow after a run that ended."""
+    from mlflow import MlflowClient
+
     faults = []
-    if hashes(place) != dict(expected):
-        differing = [name for name, value in hashes(place).items() if value != expected[name]]
+    found = result(place, registry)
+    if found.hashes != expected.hashes:
+        differing = [name for name, value in found.hashes.items() if value != expected.hashes[name]]
         faults.append(f"other results of {', '.join(differing)}")
+    if found.version_files != expected.version_files:
+        faults.append(f"version of other files: {sorted(found.version_files ^ expected.version_files)}")
     if list((place / "runs").rglob("*.partial")):
         faults.append("something half-written")
-    if (versions := count_versions(place)) != 1:
+    client = MlflowClient(registry)
+    if (versions := len(client.search_model_versions())) != 1:
         faults.append(f"{versions} versions")
-    return faults
+    return [*faults, *check_runs(client)]
+
+
+def check_runs(client: "MlflowClient") -> list[str]:
+    """Returns which runs in MLflow are open though nothing works, or twice there for one step of one job."""
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    names = Counter((run.data.tags.get("tumorflow.job"), run.info.run_name) for run in runs)
+    left = [f"{run.info.run_name} left open" for run in runs if run.info.status == "RUNNING"]
+    return [*left, *(f"{name} {times} times" for (_job, name), times in names.items() if times > 1)]
 
 
 def main() -> int:
@@ -166,30 +230,32 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    options = ["--runner", "docker"] if given.containers else []
     moments = random.Random(given.seed)
     with tempfile.TemporaryDirectory(prefix="tumorflow-faults-") as folder:
         source = Path(folder) / "source"
         write_source(source)
+        setup = Setup(str(source), ["--runner", "docker"] if given.containers else [])
         reference = Path(folder) / "reference"
         reference.mkdir()
-        done = run(reference, source, options)
+        done = run(reference, setup)
         if done.returncode != 0:
             print(done.stdout + done.stderr)
             return 1
-        expected, durations = hashes(reference), seconds(reference)
+        expected, durations = result(reference, setup.registry(reference)), seconds(reference)
         lost = died = 0
         for number in range(given.runs):
             place = Path(folder) / f"run-{number:02}"
             place.mkdir()
             step = STEPS[number % len(STEPS)]
             after_s = moments.uniform(0, durations[step] + 1)
-            code = disturb(place, source, step, after_s, options)
-            again = run(place, source, options)
-            faults = check(place, expected) if again.returncode == 0 else [f"exit code {again.returncode}"]
+            code = disturb(place, setup, step, after_s, partial(kill_step, place)).returncode
+            again = run(place, setup)
+            faults = [f"exit code {again.returncode}"]
+            if again.returncode == 0:
+                faults = check(place, expected, setup.registry(place))
             died += code != 0
             lost += bool(faults)
-            told = "; ".join(faults) or "same results, nothing half-written, one version"
+            told = "; ".join(faults) or SOUND
             print(f"{step} killed after {after_s:4.1f} s: exit code {code}, then {told}", flush=True)
     where = "containers" if given.containers else "process"
     print(f"{where}: {given.runs} kills, {died} of them in time to end the run; {lost} runs lost something")
