@@ -220,7 +220,8 @@ class Host:
 
     def stop(self) -> None:
         for name in ("tumorflow-mlflow", *self.addresses):
-            podman("pod", "stop", "--time", "20", f"{self.name}-{name}", check=False)
+            # as long as Kubernetes waits; SeaweedFS takes 20 s to end by itself
+            podman("pod", "stop", "--time", "30", f"{self.name}-{name}", check=False)
             podman("pod", "rm", "--force", f"{self.name}-{name}", check=False)
 
     def query(self, database: str, statement: str) -> str:
