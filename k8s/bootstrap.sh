@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # bootstrap.sh local|cloud: makes the Secrets that the overlay of this name refers to, and what else comes before it.
 #
-#   local   every password and key is drawn at random; the first node is labelled as the one that keeps the data,
-#           unless a node has the label tumorflow/storage=true already
+#   local   every password and key is drawn at random; the first node without a taint is labelled as the one that
+#           keeps the data, unless a node has the label tumorflow/storage=true already
 #   cloud   takes PGPASSWORD, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and DATABASE_CA (the file of the authority that
 #           signed the database's certificate) from the environment; RUNS_AWS_ACCESS_KEY_ID and
 #           RUNS_AWS_SECRET_ACCESS_KEY are the keys with which runs read sources
@@ -40,7 +40,14 @@ kubectl apply --filename "$(dirname "$0")/base/namespace.yaml" >/dev/null
 
 if [[ $overlay == local ]]; then
   if [[ -z $(kubectl get nodes --selector tumorflow/storage=true --output name) ]]; then
-    kubectl label "$(kubectl get nodes --output name | head -n 1)" tumorflow/storage=true
+    # a tainted one, as a control plane is, would refuse the servers
+    node=$(kubectl get nodes --output 'jsonpath={range .items[*]}{.metadata.name}{" "}{.spec.taints[*].effect}{"\n"}{end}' |
+      awk '!/ (NoSchedule|NoExecute)( |$)/ { print $1; exit }')
+    if [[ -z $node ]]; then
+      echo "A node keeps the data. Received: none without a taint. Label one: kubectl label node NAME tumorflow/storage=true" >&2
+      exit 1
+    fi
+    kubectl label node "$node" tumorflow/storage=true
   fi
   key=$(stored tumorflow tumorflow-s3 AWS_ACCESS_KEY_ID) secret=$(stored tumorflow tumorflow-s3 AWS_SECRET_ACCESS_KEY)
   runs_key=$(stored "$runs" tumorflow-s3 AWS_ACCESS_KEY_ID) runs_secret=$(stored "$runs" tumorflow-s3 AWS_SECRET_ACCESS_KEY)

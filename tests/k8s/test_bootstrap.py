@@ -26,7 +26,10 @@ words = [w for i, w in enumerate(arguments) if not w.startswith("-") and argumen
 with (cluster / "calls").open("a") as calls:
     calls.write(" ".join(arguments) + "\n")
 if words == ["get", "nodes"]:
-    print("" if "--selector" in arguments and not (cluster / "labelled").exists() else "node/one")
+    if "--selector" in arguments:
+        print("node/one" if (cluster / "labelled").exists() else "")
+    else:
+        print(os.environ.get("NODES", "control-plane NoSchedule\none PreferNoSchedule\ntwo "))
 elif words[0] == "label":
     (cluster / "labelled").touch()
 elif words[0] == "get" and words[1] in ("secret", "configmap"):
@@ -152,7 +155,7 @@ def test_a_second_time_changes_nothing_and_mends_what_is_missing(cluster: Cluste
     (cluster.folder / "kubeflow.secret.tumorflow-mlflow").unlink()
     assert cluster.bootstrap("local").returncode == 0
     assert cluster.objects() == before
-    assert (cluster.folder / "calls").read_text().count("label node/one tumorflow/storage=true") == 1
+    assert (cluster.folder / "calls").read_text().count("label node one tumorflow/storage=true") == 1
 
 
 def test_runs_of_a_second_namespace_are_known_to_the_store(cluster: Cluster) -> None:
@@ -192,3 +195,10 @@ def test_a_wrong_overlay_prints_the_usage(cluster: Cluster) -> None:
     done = cluster.bootstrap("elsewhere")
     assert done.returncode == 2
     assert done.stderr.startswith("bootstrap.sh local|cloud")
+
+
+def test_where_every_node_is_tainted_the_user_chooses(cluster: Cluster) -> None:
+    done = cluster.bootstrap("local", NODES="a NoSchedule\nb PreferNoSchedule NoExecute")
+    assert done.returncode == 1
+    assert "kubectl label node NAME tumorflow/storage=true" in done.stderr
+    assert cluster.objects() == {}
