@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# eval "$(k8s/connect.sh)": forwards Kubeflow Pipelines, MLflow and the store of the overlay local to this machine, and
-# prints the variables with which tumorflow finds them, the runs' credentials among them. `kill $TUMORFLOW_FORWARDS`
+# eval "$(k8s/connect.sh)": forwards Kubeflow Pipelines, MLflow and, where it is there, the store of the overlay local to this
+# machine, and prints the variables with which tumorflow finds them, the runs' credentials among them. `kill $TUMORFLOW_FORWARDS`
 # ends it. RUNS_NAMESPACE (kubeflow) is where the pods of runs work.
 set -euo pipefail
+set -m # each forward in a process group of its own: Ctrl-C at the prompt is not for it
 runs=${RUNS_NAMESPACE:-kubeflow}
 
 secret() { kubectl get --namespace "$runs" secret "$1" --output "jsonpath={.data.$2}" | base64 -d; }
@@ -28,8 +29,11 @@ forward() { # namespace service port
 
 forward kubeflow ml-pipeline 8888
 forward tumorflow tumorflow-mlflow 5000
-forward tumorflow tumorflow-s3 8333
-# without links that MLflow signs: they lead to the store's name inside the cluster
+store_variables=
+if kubectl --namespace tumorflow get service tumorflow-s3 --output name >/dev/null 2>&1; then
+  forward tumorflow tumorflow-s3 8333
+  store_variables='export AWS_ENDPOINT_URL=http://localhost:8333 AWS_DEFAULT_REGION=us-east-1'
+fi
 mlflow_user=$(secret tumorflow-mlflow username) mlflow_password=$(secret tumorflow-mlflow password)
 s3_key=$(secret tumorflow-s3 AWS_ACCESS_KEY_ID) s3_secret=$(secret tumorflow-s3 AWS_SECRET_ACCESS_KEY)
 pseudonym_key=$(secret tumorflow-pseudonym-key key)
@@ -40,10 +44,9 @@ cat <<EOF
 export TUMORFLOW_FORWARDS='${forwards[*]}'
 export KF_PIPELINES_ENDPOINT=http://localhost:8888
 export MLFLOW_TRACKING_URI=http://localhost:5000
-export MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD=false
 export MLFLOW_TRACKING_USERNAME='$mlflow_user'
 export MLFLOW_TRACKING_PASSWORD='$mlflow_password'
-export AWS_ENDPOINT_URL=http://localhost:8333 AWS_DEFAULT_REGION=us-east-1
+$store_variables
 export AWS_ACCESS_KEY_ID='$s3_key'
 export AWS_SECRET_ACCESS_KEY='$s3_secret'
 export TUMORFLOW_PSEUDONYM_KEY='$pseudonym_key'
