@@ -74,3 +74,24 @@ def test_what_a_cluster_would_refuse_in_the_middle_of_a_run_is_refused_here(sect
 
 def test_quantities_are_numbers():
     assert [to_number(quantity) for quantity in ("500m", "2", "1.5", "1Ki", "3M")] == [0.5, 2, 1.5, 1024, 3e6]
+
+
+def test_quantities_and_empty_addresses_may_be_what_yaml_reads():
+    params = read_parameters(
+        None,
+        ["in_cluster"],
+        [
+            "cluster.resources.light.cpu_request=0.5",
+            "cluster.resources.tensorflow.cpu_request=2",
+            "cluster.s3_endpoint_url=",
+        ],
+    )
+    assert params.cluster.resources.light.cpu_request == "0.5"
+    assert params.cluster.resources.tensorflow.cpu_request == "2"
+    assert params.cluster.resources.tensorflow.memory_request == "2Gi", "of the preset"
+    assert params.cluster.s3_endpoint_url == ""
+
+
+def test_a_truth_value_is_no_quantity():
+    with pytest.raises(ParameterError, match="cpu_request"):
+        read_parameters(None, [], ["cluster.resources.light.cpu_request=true"])

@@ -3,13 +3,18 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from tumorflow import __version__
 from tumorflow.chain import ALL_STEPS
 
 ImageKind = Literal["light", "tensorflow"]
-Cpu = Annotated[str, Field(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$")]
+Cpu = Annotated[
+    str,
+    BeforeValidator(lambda value: f"{value:g}" if type(value) in (int, float) else value),
+    Field(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$"),
+]
+"""YAML and `--set` read 1 and 0.5 as numbers."""
 Memory = Annotated[str, Field(pattern=r"^[0-9]+(Ki|Mi|Gi|Ti|K|M|G|T)$")]
 Count = Annotated[int, Field(ge=0, le=1000)]
 LONGEST_SECONDS = 30 * 86400
@@ -218,6 +223,11 @@ class ClusterParams(ClusterSection):
     @classmethod
     def _accept_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("mlflow_tracking_uri", "s3_endpoint_url", "s3_region", mode="before")
+    @classmethod
+    def _accept_nothing(cls, value: Any) -> Any:
+        return "" if value is None else value  # as `--set cluster.s3_endpoint_url=` is read
 
     @field_validator("mlflow_tracking_uri", "s3_endpoint_url")
     @classmethod

@@ -30,7 +30,7 @@ def write_definition(pipeline: str, params: Parameters, folder: Path) -> Path:
         raise ParameterError(
             "Parameter 'cluster.mlflow_tracking_uri': the address of MLflow as a pod sees it. Received: "
             "nothing, and what runs track would be lost with their pods. For example: "
-            "--set cluster.mlflow_tracking_uri=http://mlflow.tumorflow:5000"
+            "--set cluster.mlflow_tracking_uri=http://tumorflow-mlflow.tumorflow:5000"
         )
     definition = folder / f"{pipeline}.yaml"
     compile_pipeline(definition, params.cluster, params.preprocess.parallel_parts, name=pipeline)
