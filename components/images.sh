@@ -31,7 +31,8 @@ case $engine in
   buildah) build=(buildah build --layers --pull-never) ;;
 esac
 if [ $engine != docker ]; then
-  base_id=$(describe_image "$base" || $engine pull --quiet "$base")
+  describe_image "$base" >/dev/null || $engine pull --quiet "$base"
+  base_id=$(describe_image "$base")
 fi
 
 build_image() { # NAME CONTEXT DOCKERFILE FILE...: what the stage NAME-dependencies is made of

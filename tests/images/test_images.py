@@ -53,6 +53,7 @@ def test_a_rebuilt_image_names_the_commit_it_was_built_from(
             config = inspect(container_engine, name)["Config"]
             assert config["Labels"]["org.opencontainers.image.revision"] == commit
             assert f"TUMORFLOW_GIT_COMMIT={commit}" in config["Env"] or image == "mlflow"
+            container_engine.run("rmi", name)
 
 
 @pytest.mark.parametrize("image", ["light", "tensorflow"])
