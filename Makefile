@@ -14,7 +14,7 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: policy manifests help install sample run ui test check format lock images push render bench clean
+.PHONY: faults policy manifests help install sample run ui test check format lock images push render bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,11 @@ bench: $(INSTALLED)  ## print the performance ratios
 
 COMPILE := $(VENV)/lock/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock"
+
+faults: $(INSTALLED)  ## kill steps and stop servers in the middle of runs, and count what was lost: hours
+	$(BIN)/python tests/bench/faults.py
+	$(BIN)/python tests/bench/faults.py --containers
+	$(BIN)/python tests/bench/outages.py
 
 lock: $(INSTALLED)  ## compile the lock files from pyproject.toml
 	$(BIN)/python -m venv $(VENV)/lock

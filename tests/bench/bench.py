@@ -379,7 +379,7 @@ def bench_rebuild(scratch: Path) -> None:
         with (copy / "components" / "tumorflow" / "errors.py").open("a") as file:
             file.write(f"# change {turn} of {time.time_ns()}\n")
         started = time.perf_counter()
-        environment = {**os.environ, "REGISTRY": "localhost/bench", "GIT_COMMIT": "bench"}
+        environment = {**os.environ, "REGISTRY": "localhost/bench", "GIT_COMMIT": f"bench-{turn}"}
         done = subprocess.run(
             [str(copy / "components" / "images.sh")],
             env=environment,

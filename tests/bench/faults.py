@@ -1,6 +1,6 @@
 """Kills steps in the middle of runs, and counts what was lost: nothing should be. Servers: outages.py.
 
-    python tests/bench/faults.py [--containers] [--runs 12] [--seed 1]
+    python tests/bench/faults.py [--containers] [--runs 20] [--seed 1]
 
 Each time a fresh folder, one step killed by SIGKILL at a random moment of its time (the run dies with it or
 tells that it died), then the run again. It must end with the results of an undisturbed run, leave nothing
@@ -227,7 +227,7 @@ def main() -> int:
     """Returns 0 if nothing was lost."""
     parser = argparse.ArgumentParser(description="kill steps at random and count what was lost")
     parser.add_argument("--containers", action="store_true", help="steps in containers")
-    parser.add_argument("--runs", type=int, default=12)
+    parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     moments = random.Random(given.seed)
