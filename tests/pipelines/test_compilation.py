@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,20 @@ def test_every_stage_of_dvc_has_a_step_command():
     assert list(stages) == [step.name for step in STEPS]
     for stage in stages.values():
         assert all((CHECKOUT / path).exists() for path in stage["deps"] if path.startswith("components/"))
+
+
+def test_the_lock_of_dvc_is_of_the_code_alone():
+    """What Python leaves beside the code differs from machine to machine."""
+    stages = yaml.safe_load((CHECKOUT / "dvc.lock").read_text())["stages"]
+    listed = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("no git checkout to compare with")
+    tracked = listed.stdout.splitlines()
+    locked = {
+        dependency["path"]: dependency["nfiles"]
+        for stage in stages.values()
+        for dependency in stage["deps"]
+        if dependency["path"].startswith("components/") and "nfiles" in dependency
+    }
+    assert locked
+    assert locked == {folder: sum(path.startswith(f"{folder}/") for path in tracked) for folder in locked}
