@@ -9,7 +9,9 @@ version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' components/tumorflow/__init__
 commit=${GIT_COMMIT-$(git describe --always --dirty --exclude='*' --abbrev=40 2>/dev/null || true)}
 base=docker.io/library/python:3.11-slim
 
-if docker info >/dev/null 2>&1; then engine=docker
+# what is called docker may be a client of podman's
+if [[ $(docker version 2>/dev/null) == *Podman* ]] && podman info >/dev/null 2>&1; then engine=podman
+elif docker info >/dev/null 2>&1; then engine=docker
 elif podman info >/dev/null 2>&1; then engine=podman
 elif command -v buildah >/dev/null; then engine=buildah
 else
@@ -38,20 +40,20 @@ fi
 build_image() { # NAME CONTEXT DOCKERFILE FILE...: what the stage NAME-dependencies is made of
   local name=$1 context=$2 dockerfile=$3
   shift 3
-  local tag=$registry/tumorflow-$name:$version arguments=()
+  local tag=$registry/tumorflow-$name:$version from=$name-dependencies
   # To find a copied folder in their cache, podman and buildah hash it: a minute for what a change of the code leaves as
   # it is. So the dependencies are an image of their own, named by what they are made of.
   if [ $engine != docker ]; then
-    local made_of dependencies
-    made_of=$( (echo "$base_id"; sed '/^FROM \${/,$d' "$dockerfile"; cat "$@") | sha256sum | cut -c1-16)
-    dependencies=localhost/tumorflow-$name-dependencies:$made_of
-    if ! describe_image "$dependencies" >/dev/null; then
-      "${build[@]}" --tag "$dependencies" --file "$dockerfile" --target "$name-dependencies" "$context"
+    local made_of
+    made_of=$( (echo "$base_id"; sed "/^FROM $name-dependencies /,\$d" "$dockerfile"; cat "$@") | sha256sum | cut -c1-16)
+    from=localhost/tumorflow-$name-dependencies:$made_of
+    if ! describe_image "$from" >/dev/null; then
+      "${build[@]}" --tag "$from" --file "$dockerfile" --target "$name-dependencies" "$context"
     fi
-    arguments=(--build-arg "${name^^}_DEPENDENCIES=$dependencies")
   fi
-  "${build[@]}" "${arguments[@]}" --build-arg "GIT_COMMIT=$commit" --build-arg "VERSION=$version" \
-    --tag "$tag" --file "$dockerfile" --target "$name" "$context"
+  sed "s#^FROM $name-dependencies #FROM $from #" "$dockerfile" |
+    "${build[@]}" --build-arg "GIT_COMMIT=$commit" --build-arg "VERSION=$version" \
+      --tag "$tag" --target "$name" --file - "$context"
   tags+=("$tag")
 }
 
