@@ -19,6 +19,8 @@ PATIENCE_SECONDS = 900.0
 """How long the server may be away before following gives up; the run does not mind."""
 BOOK_KEEPING = frozenset({"resolve", "conclude", "halt", "finish"})
 """Tasks of the pipeline that are no steps; they are told of where they fail."""
+_STEPS_BY_COMPONENT = {"join": "preprocess"}
+"""Components of another name than the step that they do."""
 _COPY = re.compile(r"-\d+$")  # Kubeflow numbers the second task of one component
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # an unset time comes as the year 1 or 1970
 
@@ -48,6 +50,7 @@ def step_states(run: Any) -> list[StepState]:
     found = []
     for task in all_tasks(run):
         name = _COPY.sub("", task.display_name or "")
+        name = _STEPS_BY_COMPONENT.get(name, name)
         if (name in known and task.state) or (name in BOOK_KEEPING and task.state == "FAILED"):
             order = known.index(name) if name in known else len(known)
             found.append((task.start_time or _LONG_AGO, order, name, task))

@@ -123,3 +123,13 @@ def test_parts_are_told_one_by_one_and_nothing_twice():
     ]
     told = {step.task_id: step.state for step in states}
     assert list(changes(told, states)) == []
+
+
+def test_the_join_of_parts_is_told_as_the_step_that_it_is():
+    from types import SimpleNamespace
+
+    from tumorflow_pipelines.following import step_states
+
+    task = SimpleNamespace(task_id="1", display_name="join", state="FAILED", start_time=None, end_time=None)
+    run = SimpleNamespace(run_details=SimpleNamespace(task_details=[task]))
+    assert [(step.name, step.state) for step in step_states(run)] == [("preprocess", "FAILED")]
