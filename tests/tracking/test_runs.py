@@ -1,3 +1,8 @@
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -166,46 +171,95 @@ def test_a_version_that_was_made_twice_is_kept_once(client):
     assert [str(version.version) for version in client.search_model_versions("name = 'twins'")] == ["1"]
 
 
-def test_a_release_is_registered_once_and_keeps_others_aliases(client, tmp_path):
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """Registers a model, with what is given laid over, in a run of the step export."""
     from tumorflow.tensorflow_runtime import configure
 
+    folder = tmp_path_factory.mktemp("release")
     keras = configure(seed=1)
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.GlobalAveragePooling2D()(inputs)
-    keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x)).save(tmp_path / "model.keras")
-    (tmp_path / "evidence").mkdir()
-    (tmp_path / "evidence" / "decision.json").write_text("{}")
+    keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x)).save(folder / "model.keras")
+    (folder / "evidence").mkdir()
+    (folder / "evidence" / "decision.json").write_text("{}")
+    registration = ModelRegistration(
+        name="tiny",
+        keras_model=folder / "model.keras",
+        input_example=np.zeros((1, 8, 8, 3), np.float32),
+        output_example=np.full((1, 2), 0.5, np.float32),
+        evidence={"evidence": folder / "evidence"},
+        tags={"tumorflow.decision": "accepted"},
+        fingerprint="f" * 64,
+        description="tiny",
+    )
 
-    def register(alias, fingerprint="f" * 64):
-        registration = ModelRegistration(
-            name="tiny",
-            keras_model=tmp_path / "model.keras",
-            input_example=np.zeros((1, 8, 8, 3), np.float32),
-            output_example=np.full((1, 2), 0.5, np.float32),
-            evidence={"evidence": tmp_path / "evidence"},
-            tags={"tumorflow.decision": "accepted"},
-            fingerprint=fingerprint,
-            alias=alias,
-            description="tiny",
-        )
+    def register(**changed):
         with tracking.track_step("export", "job-c", {}) as tracker:
-            return tracker.register_model(registration)
+            return tracker.register_model(replace(registration, **changed))
 
-    first = register("")
+    return register
+
+
+def test_a_release_is_registered_once_and_keeps_others_aliases(client, release):
+    first = release()
     assert (first.version, first.aliases) == ("1", ())
-    again = register("candidate")
+    again = release(alias="candidate", tags={"tumorflow.decision": "rejected"}, description="other")
     assert (again.version, again.aliases, again.run_id) == ("1", ("candidate",), first.run_id)
+    assert again.tags == first.tags, "what was decided on stays as it was"
     client.set_registered_model_alias("tiny", "champion", "1")
-    second = register("candidate", fingerprint="0" * 64)
+    second = release(alias="candidate", fingerprint="0" * 64)
     assert (second.version, second.aliases) == ("2", ("candidate",))
     assert str(client.get_model_version_by_alias("tiny", "champion").version) == "1"
-    version = client.get_model_version("tiny", "2")
-    assert version.tags["tumorflow.decision"] == "accepted"
-    kept = {entry.path for entry in client.list_artifacts(version.run_id, "evidence")}
-    assert kept == {"evidence/decision.json"}
 
     import mlflow
 
     info = mlflow.models.get_model_info("models:/tiny/2")
     assert info.signature.inputs.inputs[0].shape == (-1, 8, 8, 3)
     assert info.saved_input_example_info is not None
+
+
+def test_a_version_is_made_with_all_its_tags_after_all_its_files(client, release, monkeypatch):
+    create, seen = type(client).create_model_version, []
+
+    def watched(self, *given, **named):
+        run = self.get_run(named["run_id"])
+        files = [entry.path for entry in self.list_artifacts(named["run_id"], "evidence")]
+        seen.append((run.info.status, files))
+        return create(self, *given, **named)
+
+    monkeypatch.setattr(type(client), "create_model_version", watched)
+    for name in ("set_model_version_tag", "delete_model_version_tag", "update_model_version"):
+        monkeypatch.setattr(type(client), name, None)  # a guarded server takes none of them
+    made = release(fingerprint="1" * 64)
+    assert seen == [("RUNNING", ["evidence/decision.json", "evidence/manifest.json"])]
+    assert set(made.tags) == {"tumorflow.decision", "tumorflow.fingerprint", "tumorflow.evidence_hash"}
+
+
+def test_the_manifest_holds_every_file_of_evidence_and_model(client, release, tmp_path):
+    made = release(fingerprint="2" * 64)
+    manifest = Path(client.download_artifacts(made.run_id, "evidence/manifest.json", tmp_path)).read_bytes()
+    assert made.tags["tumorflow.evidence_hash"] == hashlib.sha256(manifest).hexdigest()
+
+    import mlflow
+
+    source = client.get_model_version_download_uri("tiny", made.version)
+    kept = mlflow.artifacts.download_artifacts(source, dst_path=tmp_path / "model")
+    files = {f"model/{path.relative_to(kept)}": path for path in Path(kept).rglob("*") if path.is_file()}
+    assert {"model/MLmodel", "model/data/model.keras", "model/input_example.json"} <= set(files)
+    expected = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    expected["evidence/decision.json"] = hashlib.sha256(b"{}").hexdigest()
+    assert json.loads(manifest)["files"] == expected
+
+
+def test_a_store_that_gives_back_other_files_gets_no_version(client, release, monkeypatch):
+    log = type(client).log_artifacts
+
+    def damaged(self, run_id, folder, artifact_path):
+        log(self, run_id, folder, artifact_path=artifact_path)
+        self.log_text(run_id, "{ }", "evidence/decision.json")
+
+    monkeypatch.setattr(type(client), "log_artifacts", damaged)
+    with pytest.raises(UnavailableError, match="other files from file:"):
+        release(fingerprint="3" * 64)
+    assert not client.search_model_versions(f"tag.`tumorflow.fingerprint` = '{'3' * 64}'")

@@ -8,11 +8,14 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from tumorflow import evidence
 from tumorflow.errors import ParameterError, UnavailableError
 from tumorflow.tracker import ModelRegistration, RegisteredVersion
+from tumorflow.tracking.connection import without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
 FINGERPRINT_TAG = "tumorflow.fingerprint"
@@ -24,14 +27,13 @@ REQUIREMENTS = ("keras", "tensorflow-cpu", "numpy")
 def register(client: "MlflowClient", run_id: str, registration: ModelRegistration) -> RegisteredVersion:
     """Returns the version that holds this model; registers it unless an earlier try has done so.
 
-    An alias that the registration does not ask for is never touched.
+    A version that is found again stays as it is, and an alias that the registration does not ask for is never
+    touched.
     """
     kept = find_version(client, registration)
     if kept is None:
         create_version(client, run_id, registration)
         kept = settle_versions(client, registration)
-    for key, value in registration.tags.items():
-        client.set_model_version_tag(registration.name, kept.version, key, value)
     if registration.alias:
         client.set_registered_model_alias(registration.name, registration.alias, kept.version)
     return describe_version(client, registration.name, str(kept.version))
@@ -156,27 +158,21 @@ def settle_versions(client: "MlflowClient", registration: ModelRegistration) -> 
 
 
 def create_version(client: "MlflowClient", run_id: str, registration: ModelRegistration) -> None:
-    """Registers a new version: the Keras model with signature, input example and evidence."""
-    from tumorflow.tensorflow_runtime import configure
+    """Registers a new version: evidence, Keras model and manifest first, then the version with all its tags.
 
-    keras = configure(seed=0)  # before MLflow imports TensorFlow by itself, noisily
-    keras.utils.disable_interactive_logging()  # MLflow tries the input example, with a bar of its own
-    import mlflow
-    import mlflow.tensorflow
+    A server that guards the registry takes no change of them after that.
+
+    Raises:
+        UnavailableError: the artifact store does not give back what it was given.
+    """
     from mlflow.exceptions import MlflowException
-    from mlflow.models import infer_signature
 
     for name, folder in registration.evidence.items():
         client.log_artifacts(run_id, str(folder), artifact_path=name)
-    signature = infer_signature(registration.input_example, registration.output_example)
-    with mlflow.start_run(run_id=run_id):
-        logged = mlflow.tensorflow.log_model(
-            keras.models.load_model(registration.keras_model, compile=False),
-            name="model",
-            signature=signature,
-            input_example=registration.input_example,
-            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
-        )
+    model = log_model(client, run_id, registration)
+    hashes = read_back(client, run_id, registration, model)
+    manifest = evidence.describe_files(hashes)
+    client.log_text(run_id, manifest.decode(), evidence.MANIFEST)
     try:
         client.create_registered_model(registration.name)
     except MlflowException as error:
@@ -184,9 +180,68 @@ def create_version(client: "MlflowClient", run_id: str, registration: ModelRegis
             raise
     client.create_model_version(
         registration.name,
-        source=logged.model_uri,
+        source=model.model_uri,
         run_id=run_id,
-        model_id=logged.model_id,
-        tags={FINGERPRINT_TAG: registration.fingerprint},
+        model_id=model.model_id,
+        tags={
+            **registration.tags,
+            FINGERPRINT_TAG: registration.fingerprint,
+            evidence.HASH_TAG: evidence.hash_manifest(manifest),
+        },
         description=registration.description,
     )
+
+
+def log_model(client: "MlflowClient", run_id: str, registration: ModelRegistration) -> "LoggedModel":
+    """Returns the Keras model as MLflow keeps it, with signature and input example."""
+    from tumorflow.tensorflow_runtime import configure
+
+    keras = configure(seed=0)  # before MLflow imports TensorFlow by itself, noisily
+    keras.utils.disable_interactive_logging()  # MLflow tries the input example, with a bar of its own
+    import mlflow.tensorflow
+    from mlflow.models import infer_signature
+
+    run = client.get_run(run_id)
+    # made here and handed on, since MLflow's own way is an active run, which ends the run with the block
+    model = client.create_logged_model(run.info.experiment_id, name="model", source_run_id=run_id)
+    mlflow.tensorflow.log_model(
+        keras.models.load_model(registration.keras_model, compile=False),
+        model_id=model.model_id,
+        run_id=run_id,
+        signature=infer_signature(registration.input_example, registration.output_example),
+        input_example=registration.input_example,
+        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+    )
+    return model
+
+
+def read_back(
+    client: "MlflowClient", run_id: str, registration: ModelRegistration, model: "LoggedModel"
+) -> dict[str, str]:
+    """Returns the hashes of evidence and model as the artifact store gives them back.
+
+    Raises:
+        UnavailableError: it gives back other evidence than it was given.
+    """
+    root = client.get_run(run_id).info.artifact_uri
+    sources = {name: f"{root}/{name}" for name in registration.evidence}
+    given = {name: evidence.hash_files(folder, name) for name, folder in registration.evidence.items()}
+    kept = {name: hash_artifacts(source, name) for name, source in sources.items()}
+    if kept != given:
+        raise UnavailableError(
+            "The artifact store keeps a version's evidence as it was given. Received: other files from "
+            f"{without_credentials(root)}. Check the store, and run the step again."
+        )
+    return {
+        **hash_artifacts(model.artifact_location, "model"),
+        **{path: digest for files in kept.values() for path, digest in files.items()},
+    }
+
+
+def hash_artifacts(uri: str, below: str) -> dict[str, str]:
+    """Returns the SHA-256 of every file of an artifact folder, by its path with `below` before it."""
+    from mlflow.artifacts import download_artifacts
+
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar a file says nothing
+    with tempfile.TemporaryDirectory(prefix="tumorflow-read-back-") as aside:
+        return evidence.hash_files(Path(download_artifacts(artifact_uri=uri, dst_path=aside)), below)
