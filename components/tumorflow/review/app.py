@@ -89,7 +89,7 @@ def refuse_unproven(version: str) -> None:
     if version not in PROVEN:
         raise UsageError(
             f"The policy is proven with MLflow {', '.join(PROVEN)}. Received: {version}. Install that "
-            "version, or run the attacks of tests/review on yours and add it to PROVEN in tumorflow/review/app.py."
+            "version, or try the attacks of tests/review on yours and add it to PROVEN."
         )
     if os.environ.get("MLFLOW_ENABLE_WORKSPACES", "false").lower() in ("true", "1"):
         raise UsageError("The policy knows one workspace. Received: MLFLOW_ENABLE_WORKSPACES. Leave it out.")

@@ -132,7 +132,7 @@ class Guard:
             return Refusal(
                 "version_sealed",
                 "A version stays as it was registered. Received: another "
-                f"{', '.join(sorted(changed & sealed))} of {row.name}/{row.version}. Register the model anew, "
+                f"{', '.join(sorted(changed & sealed))} of {row.name}/{row.version}. Register it anew, "
                 "or say it in a tag of yours.",
             )
         return None
