@@ -7,6 +7,7 @@ def test_the_names_are_locked():
     assert errors.__all__ == [
         "DataError",
         "ParameterError",
+        "RefusedError",
         "SliceError",
         "SourceError",
         "TumorflowError",
@@ -19,6 +20,7 @@ def test_the_names_are_locked():
     ("error", "code"),
     [
         (errors.DataError, 1),
+        (errors.RefusedError, 1),
         (errors.UnavailableError, 1),
         (errors.ParameterError, 2),
         (errors.SourceError, 2),

@@ -6,6 +6,7 @@
     │   └── SourceError        source, labels or artifact missing or unreadable
     ├── DataError              the data cannot carry the run: validation stopped it
     ├── SliceError             one slice cannot be used: it goes to quarantine
+    ├── RefusedError           the registry's policy forbids it
     └── UnavailableError       something from outside cannot be had: weights, server, disk space
 
 A message holds the rule, what was received, the file or tag, and the remedy; never patient data.
@@ -14,6 +15,7 @@ A message holds the rule, what was received, the file or tag, and the remedy; ne
 __all__ = [
     "DataError",
     "ParameterError",
+    "RefusedError",
     "SliceError",
     "SourceError",
     "TumorflowError",
@@ -57,6 +59,10 @@ class SliceError(TumorflowError):
         self.rule = rule
         self.reason = reason
         self.remedy = remedy
+
+
+class RefusedError(TumorflowError):
+    """The registry's policy forbids it; the message names the rule."""
 
 
 class UnavailableError(TumorflowError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tumorflow.cli import INTERRUPTED, NOTICE, add_parameter_options, parameters_of
-from tumorflow.errors import TumorflowError
+from tumorflow.errors import TumorflowError, UnavailableError
 from tumorflow_pipelines.compilation import PIPELINES
 from tumorflow_pipelines.kubeflow_connection import add_connection_options, connection_of
 
@@ -65,10 +65,27 @@ def run(given: argparse.Namespace) -> int:
     asked = submission.describe_run(name, experiment, version, arguments, params.cluster)
     started = submission.start_run(kubeflow, asked)
     print(f"run: {started.run_id}, {run_page(kubeflow, started.run_id)}", flush=True)
+    print(_sign(started.run_id), flush=True)
     if given.no_wait:
         print(f"it goes on by itself: tumorflow status {started.run_id}")
         return 0
     return follow_to_end(kubeflow, started.run_id, Path(given.output or f"runs/{started.run_id}"))
+
+
+def _sign(run_id: str) -> str:
+    """Returns what MLflow knows of who submitted a run, after telling it where the caller has an account."""
+    from tumorflow.tracking import sign_job, tracking_uri
+
+    unsigned = (
+        "submitted by: not recorded; MLFLOW_TRACKING_URI and an account of yours there would tell reviewers"
+    )
+    if not tracking_uri().startswith("http"):
+        return unsigned
+    try:
+        account = sign_job(run_id)
+    except UnavailableError as error:  # the run goes on without
+        return f"submitted by: not recorded. {error}"
+    return f"submitted by: {account}" if account else unsigned
 
 
 def _find_source(given: argparse.Namespace, cluster: "ClusterParams") -> "ResolvedSource":

@@ -50,6 +50,7 @@ from tumorflow.review.policy import (
     judge_tag,
     looks_like_champion,
 )
+from tumorflow.tracking.jobs import JOB_TAG, SUBMITTED_BY_TAG
 
 logger = logging.getLogger("tumorflow.review")
 KINDS: dict[str, Any] = {APPROVE: "approved", REJECT: "rejected", ROLL_BACK: "rolled_back"}
@@ -104,7 +105,8 @@ class Guard:
             SqlRegisteredModelAlias: self.judge_alias,
             SqlExperiment: judge_experiment,
             SqlRun: self.judge_run,
-            **dict.fromkeys((SqlTag, SqlParam, SqlMetric, SqlLatestMetric), judge_part_of_run),
+            SqlTag: self.judge_run_tag,
+            **dict.fromkeys((SqlParam, SqlMetric, SqlLatestMetric), judge_part_of_run),
             **dict.fromkeys((SqlLoggedModel, SqlLoggedModelMetric, SqlLoggedModelParam), judge_logged_model),
         }
         judge = judges.get(type(row))
@@ -211,6 +213,22 @@ class Guard:
         if removed or records.has_ended(SqlRun(status=before)):
             return judge_sealed(session, row.run_uuid)
         return None
+
+    def judge_run_tag(self, session: Session, row: SqlTag) -> Refusal | None:
+        """Which pipeline run a run belongs to stays, and nobody names another as its submitter."""
+        if row.key in (JOB_TAG, SUBMITTED_BY_TAG):
+            if row not in session.new:
+                return Refusal(
+                    "origin_kept",
+                    f"Where a run comes from stays. Received: a change of its tag {row.key}. Make a new run.",
+                )
+            if row.key == SUBMITTED_BY_TAG and row.value != self._identify().name:
+                return Refusal(
+                    "origin_kept",
+                    f"The tag {row.key} names who sets it. Received: {row.value} of "
+                    f"{self._identify().name}. Set it to your own account.",
+                )
+        return judge_part_of_run(session, row)
 
 
 def judge_model(session: Session, row: SqlRegisteredModel) -> Refusal | None:

@@ -14,9 +14,7 @@ from sqlalchemy import Connection, func, or_, select
 
 from tumorflow.evidence import HASH_TAG
 from tumorflow.review.policy import CHAMPION
-
-JOB_TAG = "tumorflow.job"
-SUBMITTED_BY_TAG = "tumorflow.submitted_by"
+from tumorflow.tracking.jobs import JOB_TAG, SUBMITTED_BY_TAG
 
 
 def read_champion(connection: Connection, workspace: str, model: str) -> str:

@@ -1,7 +1,7 @@
 """The thin adapter to MLflow: tracked runs and the model registry."""
 
 from tumorflow.tracking.connection import default_tracking_uri, tracking_uri, without_credentials
-from tumorflow.tracking.jobs import fetch_summary, find_failure, find_finished_steps, finish_job
+from tumorflow.tracking.jobs import fetch_summary, find_failure, find_finished_steps, finish_job, sign_job
 from tumorflow.tracking.registry import look_up_version
 from tumorflow.tracking.runs import track_step
 
@@ -12,6 +12,7 @@ __all__ = [
     "find_finished_steps",
     "finish_job",
     "look_up_version",
+    "sign_job",
     "track_step",
     "tracking_uri",
     "without_credentials",

@@ -1,5 +1,6 @@
 """Pipeline runs in MLflow: one parent each, found again by its job, and ended with a summary."""
 
+import os
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 JOB_TAG = "tumorflow.job"
 STEP_TAG = "tumorflow.step"
+SUBMITTED_BY_TAG = "tumorflow.submitted_by"
+"""The account that submitted a pipeline run; only a server with the review's policy keeps it honest."""
 PARENT_TAG = "mlflow.parentRunId"  # MLflow's own name for what makes a run nested
 ATTEMPT_TAG = "tumorflow.attempt"
 ERROR_TAG = "tumorflow.error"
@@ -63,6 +66,26 @@ def find_parent(client: "MlflowClient", experiment: str, job: str) -> str:
     """Returns the run id of a pipeline run's parent, or an empty string."""
     runs = find_runs(client, experiment, {JOB_TAG: job})
     return next((str(run.info.run_id) for run in runs if PARENT_TAG not in run.data.tags), "")
+
+
+def sign_job(job: str) -> str:
+    """Returns the account that a pipeline run is signed with, as the one that submitted it; or nothing.
+
+    Steps on a cluster run under the pipeline's account. Whoever submitted them made the model, too, and does
+    not decide on it.
+
+    Raises:
+        UnavailableError: the server cannot be reached or refuses.
+    """
+    account = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    if not account:
+        return ""
+    client = connect()
+    with explained():
+        parent = find_or_create_parent(client, experiment_id(client), job)
+        if SUBMITTED_BY_TAG not in client.get_run(parent).data.tags:
+            client.set_tag(parent, SUBMITTED_BY_TAG, account)
+    return account
 
 
 def find_finished_steps(job: str) -> list[str]:
