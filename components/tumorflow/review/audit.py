@@ -78,10 +78,15 @@ def hash_entry(sequence: int, at: str, event: Event, previous_hash: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
-def find_faults(entries: Sequence[Entry]) -> list[str]:
-    """Returns a sentence for each break of the chain, in its order; an empty list: it is whole."""
+def find_faults(entries: Sequence[Entry], after: tuple[int, str] = (0, FIRST)) -> list[str]:
+    """Returns a sentence for each break of the chain, in its order; an empty list: it is whole.
+
+    Args:
+        entries: of the audit.
+        after: sequence and hash of the entry before the first of them.
+    """
     faults = []
-    expected, before = 1, FIRST
+    expected, before = after[0] + 1, after[1]
     for entry in entries:
         if entry.sequence != expected:
             faults.append(f"Entry {expected} should come here. Received: entry {entry.sequence}.")

@@ -24,12 +24,22 @@ CREATE TABLE IF NOT EXISTS {TABLE} (
     previous_hash TEXT NOT NULL UNIQUE, entry_hash TEXT NOT NULL UNIQUE
 )
 """
+_REPLACES = f"""
+WHEN EXISTS (
+    SELECT 1 FROM {TABLE} WHERE sequence >= NEW.sequence
+    OR previous_hash = NEW.previous_hash OR entry_hash = NEW.entry_hash
+)
+"""  # noqa: S608 - constants; INSERT OR REPLACE removes rows without the trigger for DELETE
 _SQLITE_TRIGGERS = tuple(
     f"""
-    CREATE TRIGGER IF NOT EXISTS {TABLE}_no_{verb} BEFORE {verb} ON {TABLE}
+    CREATE TRIGGER IF NOT EXISTS {TABLE}_no_{verb} BEFORE {event} ON {TABLE} {condition}
     BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END
     """
-    for verb in ("update", "delete")
+    for verb, event, condition in (
+        ("update", "UPDATE", ""),
+        ("delete", "DELETE", ""),
+        ("replace", "INSERT", _REPLACES),
+    )
 )
 _POSTGRESQL_TRIGGERS = (
     f"""
@@ -50,7 +60,9 @@ def create_table(engine: "Engine") -> None:
 
     triggers = _POSTGRESQL_TRIGGERS if engine.dialect.name == "postgresql" else _SQLITE_TRIGGERS
     with engine.begin() as connection:
-        connection.execute(text(f"CREATE TABLE IF NOT EXISTS {LOCK_TABLE} (nothing INTEGER)"))
+        if engine.dialect.name == "postgresql":  # where two that create one table at once get in their way
+            lock(connection)
+        connection.execute(text(f"CREATE TABLE IF NOT EXISTS {LOCK_TABLE} (held INTEGER)"))
         lock(connection)
         for statement in (_CREATE, *triggers):
             connection.execute(text(statement))
@@ -63,7 +75,7 @@ def lock(connection: "Connection") -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     else:  # SQLite knows one writer: a write that changes nothing makes this transaction it
-        connection.execute(text(f"DELETE FROM {LOCK_TABLE}"))
+        connection.execute(text(f"DELETE FROM {LOCK_TABLE}"))  # noqa: S608 - a constant
 
 
 def append(connection: "Connection", event: Event) -> Entry:
@@ -87,7 +99,7 @@ def read(connection: "Connection", after: int = 0) -> list[Entry]:
         text(f"SELECT {', '.join(_COLUMNS)} FROM {TABLE} WHERE sequence > :after ORDER BY sequence"),  # noqa: S608 - constants
         {"after": after},
     )
-    return [from_json(row._mapping) for row in rows]
+    return [from_json(row._asdict()) for row in rows]
 
 
 def read_last(connection: "Connection") -> Entry | None:
@@ -97,7 +109,7 @@ def read_last(connection: "Connection") -> Entry | None:
     rows = connection.execute(
         text(f"SELECT {', '.join(_COLUMNS)} FROM {TABLE} ORDER BY sequence DESC LIMIT 1")  # noqa: S608 - constants
     )
-    return next((from_json(row._mapping) for row in rows), None)
+    return next((from_json(row._asdict()) for row in rows), None)
 
 
 def read_of_model(connection: "Connection", model: str) -> list[Entry]:
@@ -108,4 +120,4 @@ def read_of_model(connection: "Connection", model: str) -> list[Entry]:
         text(f"SELECT {', '.join(_COLUMNS)} FROM {TABLE} WHERE model = :model ORDER BY sequence"),  # noqa: S608 - constants
         {"model": model},
     )
-    return [from_json(row._mapping) for row in rows]
+    return [from_json(row._asdict()) for row in rows]
