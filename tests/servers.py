@@ -31,6 +31,8 @@ ACCOUNTS = {
     "nora": (),
 }
 """Account → roles. The administrator has none."""
+SERVED = ("evidence/preprocessing.json", "evidence/release/tflite/model_float32.tflite")
+"""What a service takes besides the decision."""
 
 
 def password_of(name: str) -> str:
@@ -184,7 +186,7 @@ class Registry:
         )
         model_id = logged["model"]["info"]["model_id"]
         rules = [{"name": "floor", "passed": decision == "accepted"}]
-        contents = {name: f"{name} of {run}".encode() for name in NEEDED}
+        contents = {name: f"{name} of {run}".encode() for name in (*NEEDED, *SERVED)}
         contents["evidence/release/decision.json"] = json.dumps(
             {"decision": decision, "rules": rules}
         ).encode()

@@ -191,8 +191,20 @@ def add_routes(flask_app: "Flask", engine: "Engine") -> None:
     }
     for endpoint, (path, view) in views.items():
         flask_app.add_url_rule(prefix + path, endpoint, view, methods=["GET"])
+    flask_app.before_request(ask_for_a_password)
     # before MLflow's own, which lets nobody but administrators through to routes that it does not know
     flask_app.before_request(lambda: views[request.endpoint][1]() if request.endpoint in views else None)
+
+
+def ask_for_a_password() -> "Response | None":
+    """Returns 401 to credentials of another kind, at which MLflow's own check ends in an error."""
+    from flask import request
+    from mlflow.server.auth import make_basic_auth_response
+
+    if request.authorization is None or request.authorization.type == "basic":
+        return None
+    answer: Response = make_basic_auth_response()
+    return answer
 
 
 def read_audit(engine: "Engine") -> Any:
