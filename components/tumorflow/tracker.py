@@ -1,7 +1,7 @@
 """What a step may tell the experiment tracker and the model registry, without knowing which ones they are."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -28,7 +28,8 @@ class ModelRegistration:
     fingerprint: str
     """Content hash of the model and its evidence: the same release is registered once."""
     alias: str = ""
-    description: str = ""
+    describe: Callable[[str, str], str] = lambda _experiment_id, _run_id: ""
+    """From the ids of experiment and run to what a reviewer reads of the version, in Markdown."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 import json
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -69,6 +70,9 @@ def inputs(tmp_path_factory):
     predictions.insert(0, "slice_id", [f"s{number}" for number in range(11, 3, -1)])
     predictions.to_parquet(folders["evaluation"] / "predictions.parquet")
     (folders["evaluation"] / "report.html").write_text("<p>report</p>")
+    write_json(folders["evaluation"] / "metrics.json", {"macro_f1": {"value": 0.5, "low": 0.4, "high": 0.6}})
+    (folders["evaluation"] / "plots").mkdir()
+    cv2.imwrite(str(folders["evaluation"] / "plots" / "roc.png"), np.zeros((90, 100, 3), np.uint8))
     lineage = {"data_hash": "d" * 32, "train": {"params_hash": "p", "content_hash": "c"}}
     write_json(folders["evaluation"] / "record.json", {"git_commit": "g" * 40, "lineage": lineage})
     return folders
@@ -114,10 +118,11 @@ def test_an_accepted_model_is_released_with_its_evidence(inputs, tmp_path):
     assert tags["tumorflow.split_hash"] == "s" * 64
     assert tags["tumorflow.champion"] == "tiny/3"
     assert tags["tumorflow.not_judged"] == "not_worse_than_champion"
-    assert (
-        "passed every rule; without a verdict: not_worse_than_champion"
-        in done.registry.registration.description
-    )
+    told = done.registry.registration.describe("7", "run-1")
+    assert told.startswith("**Accepted by the gate**: all 3 rules passed, 1 without a verdict.")
+    assert "| Macro-F1&emsp; | 0.500 (0.400 to 0.600) |" in told
+    assert "(get-artifact?path=evidence/overview.png&run_uuid=run-1)" in told
+    assert "overview.png" in done.registry.evidence
     members = done.registry.members
     assert members.groupby("split")["group"].nunique().to_dict() == {"train": 2, "test": 4}
     trained_on = {digest("patient", "P-0"), digest("patient", "P-1")}
@@ -128,7 +133,9 @@ def test_a_rejected_model_is_registered_without_an_alias(inputs, tmp_path):
     done = export(inputs, tmp_path / "release", gate="rejected")
     assert done.told["decision"] == "rejected"
     assert done.registry.registration.alias == ""
-    assert "failed macro_f1" in done.registry.registration.description
+    told = done.registry.registration.describe("7", "run-1")
+    assert told.startswith("**Rejected by the gate**: 1 of 3 rules failed")
+    assert "- **failed** macro_f1" in told
 
 
 def test_missing_parity_takes_an_acceptance_back(inputs, tmp_path):
@@ -137,7 +144,7 @@ def test_missing_parity_takes_an_acceptance_back(inputs, tmp_path):
     predictions[columns] = np.eye(3)[predictions[columns].to_numpy().argmin(axis=1)]
     changed = {**inputs, "evaluation": tmp_path / "evaluation"}
     changed["evaluation"].mkdir()
-    for name in ("report.html", "record.json"):
+    for name in ("report.html", "record.json", "metrics.json"):
         (changed["evaluation"] / name).write_bytes((inputs["evaluation"] / name).read_bytes())
     predictions.to_parquet(changed["evaluation"] / "predictions.parquet")
     done = export(changed, tmp_path / "release")

@@ -191,7 +191,7 @@ def release(tmp_path_factory):
         evidence={"evidence": folder / "evidence"},
         tags={"tumorflow.decision": "accepted"},
         fingerprint="f" * 64,
-        description="tiny",
+        describe=lambda experiment, run: f"{experiment} and {run}",
     )
 
     def register(**changed):
@@ -204,9 +204,10 @@ def release(tmp_path_factory):
 def test_a_release_is_registered_once_and_keeps_others_aliases(client, release):
     first = release()
     assert (first.version, first.aliases) == ("1", ())
-    again = release(alias="candidate", tags={"tumorflow.decision": "rejected"}, description="other")
+    again = release(alias="candidate", tags={"tumorflow.decision": "rejected"})
     assert (again.version, again.aliases, again.run_id) == ("1", ("candidate",), first.run_id)
     assert again.tags == first.tags, "what was decided on stays as it was"
+    assert client.get_model_version("tiny", "1").description == f"{experiment_id(client)} and {first.run_id}"
     client.set_registered_model_alias("tiny", "champion", "1")
     second = release(alias="candidate", fingerprint="0" * 64)
     assert (second.version, second.aliases) == ("2", ("candidate",))

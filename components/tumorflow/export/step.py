@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ import numpy.typing as npt
 
 from tumorflow import membership
 from tumorflow.errors import ParameterError
-from tumorflow.export import conversion, parity
+from tumorflow.export import conversion, overview, parity
 from tumorflow.export.bias_correction import correct_bias
+from tumorflow.export.description import Facts, describe
 from tumorflow.files import hash_file, read_json, write_bytes, write_json
 from tumorflow.lineage import RECORD, combine_params_hashes, hash_content, hash_params
 from tumorflow.params import ExportParams
@@ -189,6 +191,17 @@ def _register(
         shutil.copy(tensors / "preprocessing.json", evidence / "preprocessing.json")
         shutil.copy(model / "training.json", evidence / "training.json")
         write_bytes(evidence / membership.FILE, members)
+        picture = overview.draw_overview(evaluation / "plots")
+        if picture:
+            write_bytes(evidence / overview.FILE, picture)
+        facts = Facts(
+            name=params.registered_model,
+            classes=params.classes,
+            decision=decision,
+            metrics=read_json(evaluation / "metrics.json"),
+            tags=tags,
+            picture=f"evidence/{overview.FILE}" if picture else "",
+        )
         return tracker.register_model(
             ModelRegistration(
                 name=params.registered_model,
@@ -199,19 +212,6 @@ def _register(
                 tags=tags,
                 fingerprint=hash_content(evidence),
                 alias=alias if accepted else "",
-                description=_describe(params, decision, tags),
+                describe=partial(describe, facts),
             )
         )
-
-
-def _describe(params: ExportParams, decision: dict[str, Any], tags: dict[str, str]) -> str:
-    failed = [rule["name"] for rule in decision["rules"] if not rule["passed"]]
-    verdict = "passed every rule" if not failed else f"failed {', '.join(failed)}"
-    verdict += "".join(f"; without a verdict: {rule['name']}" for rule in decision["not_judged"])
-    return (
-        f"CT slices → {', '.join(params.classes)}. **{decision['decision'].capitalize()}** by the gate: "
-        f"{verdict}. "
-        f"The report is `evidence/evaluation/report.html` of the run that made this version; data "
-        f"`{tags['tumorflow.data_hash']}`, split `{tags['tumorflow.split_hash'][:12]}`. "
-        "For research, not for clinical decisions."
-    )

@@ -188,7 +188,7 @@ def create_version(client: "MlflowClient", run_id: str, registration: ModelRegis
             FINGERPRINT_TAG: registration.fingerprint,
             evidence.HASH_TAG: evidence.hash_manifest(manifest),
         },
-        description=registration.description,
+        description=registration.describe(client.get_run(run_id).info.experiment_id, run_id),
     )
 
 
