@@ -395,6 +395,14 @@ def bench_rebuild(scratch: Path) -> None:
     )
 
 
+def bench_registry(scratch: Path) -> None:
+    """The cost of the review's policy on the registry's server."""
+    from registry_load import describe, measure
+
+    cost, sides = describe(*measure(scratch))
+    tell("policy on search_model_versions, cost of throughput", cost, "< 0.10", sides)
+
+
 def bench_iqoth(scratch: Path) -> None:
     """IQ-OTH/NCCD: grouped test results over several splits, against the simple baseline."""
     if not IQOTH.is_dir():
@@ -438,6 +446,7 @@ BENCHES = {
     "unchanged": bench_unchanged,
     "overhead": bench_overhead,
     "rebuild": bench_rebuild,
+    "registry": bench_registry,
     "iqoth": bench_iqoth,
 }
 

@@ -47,7 +47,8 @@ def test_a_run_is_made_of_the_uploaded_version_and_followed_to_its_decision(kube
     lines = told.splitlines()
     assert lines[0] == f"data: s3://bucket/ct, version {DATA_HASH}"
     assert lines[1] == f"run: {run.run_id}, {kubeflow.url}/#/runs/details/{run.run_id}"
-    assert lines[2:5] == ["ingest …", "ingest: done in 42.0 s", "validate: done in 42.0 s"]
+    assert lines[2] == "submitted by: not recorded, without MLFLOW_TRACKING_URI and an account of yours there"
+    assert lines[3:6] == ["ingest …", "ingest: done in 42.0 s", "validate: done in 42.0 s"]
     assert "export: done in 42.0 s" in lines
     assert "driver" not in told
     assert "executor" not in told
