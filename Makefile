@@ -14,7 +14,7 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: faults policy manifests help install sample run ui test check format lock images push render bench clean
+.PHONY: registry faults policy manifests help install sample run ui test check format lock images push render bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ run: sample  ## run the whole pipeline on the sample cohort
 
 ui: $(INSTALLED)  ## open the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/runs/mlflow/mlflow.db
+
+registry: $(INSTALLED)  ## serve MLflow with accounts and reviews on http://127.0.0.1:5000
+	$(BIN)/tumorflow registry serve
 
 check: $(INSTALLED)  ## lint, types, import rules
 	$(BIN)/ruff check .

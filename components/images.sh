@@ -60,7 +60,7 @@ build_image() { # NAME CONTEXT DOCKERFILE FILE...: what the stage NAME-dependenc
 tags=()
 build_image light . components/Dockerfile components/light.lock components/slim.sh
 build_image tensorflow . components/Dockerfile components/tensorflow.lock components/slim.sh
-build_image mlflow mlflow mlflow/Dockerfile mlflow/server.lock
+build_image mlflow . mlflow/Dockerfile mlflow/server.lock
 
 if [ "${1:-}" = push ]; then
   echo "pushed; a cluster takes them by digest (params.yaml, cluster.images):"
