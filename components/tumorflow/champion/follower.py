@@ -186,6 +186,8 @@ class Follower:
         for folder in folders:
             if folder not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
+        for file in self.folder.glob(f".*{PARTIAL}"):
+            file.unlink()
 
     def alone(self) -> AbstractContextManager[IO[bytes]]:
         """Returns what holds the folder for this process, until it is closed or the process dies.
