@@ -76,9 +76,7 @@ def _sign(run_id: str) -> str:
     """Returns what MLflow knows of who submitted a run, after telling it where the caller has an account."""
     from tumorflow.tracking import sign_job, tracking_uri
 
-    unsigned = (
-        "submitted by: not recorded; MLFLOW_TRACKING_URI and an account of yours there would tell reviewers"
-    )
+    unsigned = "submitted by: not recorded, without MLFLOW_TRACKING_URI and an account of yours there"
     if not tracking_uri().startswith("http"):
         return unsigned
     try:
