@@ -1,0 +1,244 @@
+"""The reviewer's way in a real browser: the page, the report, the approval; and what an engineer meets there.
+
+With TUMORFLOW_SCREENSHOTS set, the pictures of docs/review.md are taken anew, of the sample cohort's model.
+"""
+
+import base64
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+from servers import password_of
+
+ROOT = Path(__file__).parents[2]
+PICTURES = ROOT / "docs" / "review"
+SIZE_PX = (1200, 1300)
+LARGEST_BYTES = 150_000
+NAMES = ("page", "report", "approved", "refused")
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium"),
+]
+
+
+class Page:
+    """A tab of a browser, driven by its DevTools."""
+
+    def __init__(self, address: str) -> None:
+        import websocket
+
+        self.socket = websocket.create_connection(address, timeout=60)
+        self.sent = 0
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Returns what the browser answers to one command."""
+        self.sent += 1
+        self.socket.send(json.dumps({"id": self.sent, "method": method, "params": parameters}))
+        while True:
+            told = json.loads(self.socket.recv())
+            if told.get("id") == self.sent:
+                return told["result"]
+
+    def tell(self, expression: str) -> Any:
+        """Returns the value of a JavaScript expression."""
+        answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, userGesture=True)
+        return answer["result"].get("value")
+
+    def wait_for(self, expression: str) -> Any:
+        """Returns the value of a JavaScript expression as soon as it says yes."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            value = self.tell(expression)
+            if value:
+                return value
+            time.sleep(0.2)
+        raise TimeoutError(f"{expression} in: {self.tell('document.body.innerText')}")
+
+    def wait_for_text(self, text: str) -> None:
+        self.wait_for(f"document.body.innerText.includes({json.dumps(text)})")
+
+    def type_into(self, name: str, text: str) -> None:
+        self.tell(f"document.querySelector('[data-testid={name}]').focus()")
+        self.ask("Input.insertText", text=text)
+
+    def picture(self) -> Image.Image:
+        self.ask("Page.bringToFront")  # a tab behind another is not drawn
+        shot = self.ask("Page.captureScreenshot")["data"]
+        return Image.open(io.BytesIO(base64.b64decode(shot))).convert("RGB")
+
+
+class Browser:
+    """Chromium, as one account."""
+
+    def __init__(self, profile: Path, url: str, who: str) -> None:
+        self.url = url
+        self.pages: list[Page] = []
+        self.process = subprocess.Popen(
+            [
+                "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                "--hide-scrollbars", "--disable-background-networking", "--disable-component-update",
+                "--disable-sync", "--remote-debugging-port=0", "--remote-allow-origins=*",
+                f"--user-data-dir={profile}", f"--window-size={SIZE_PX[0]},{SIZE_PX[1]}", "about:blank",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        port = profile / "DevToolsActivePort"
+        deadline = time.monotonic() + 60
+        while not (port.is_file() and port.read_text().strip()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.devtools = f"http://127.0.0.1:{port.read_text().split()[0]}"
+        self.page = self.find_page("about:blank")
+        # the browser keeps the account for this server, as after its own dialogue
+        signed_in = url.replace("//", f"//{who}:{password_of(who)}@")
+        self.page.ask("Page.navigate", url=signed_in)
+        self.page.wait_for("document.title === 'MLflow'")
+
+    def find_page(self, part: str) -> Page:
+        """Returns the tab whose address has this part, when it is there."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with urllib.request.urlopen(f"{self.devtools}/json", timeout=10) as reply:
+                tabs = json.load(reply)
+            for tab in tabs:
+                if tab["type"] in ("page", "iframe") and part in tab["url"]:
+                    self.pages.append(Page(tab["webSocketDebuggerUrl"]))
+                    return self.pages[-1]
+            time.sleep(0.2)
+        raise TimeoutError(f"no tab with {part}: {[tab['url'] for tab in tabs]}")
+
+    def close(self) -> None:
+        for page in self.pages:
+            page.socket.close()
+        self.process.kill()
+        self.process.wait()
+
+    def open_version(self, name: str, number: str) -> Page:
+        """Returns the page of a version, without MLflow's assistant."""
+        self.page.ask("Page.navigate", url=f"{self.url}/?{time.monotonic()}#/models/{name}/versions/{number}")
+        self.page.wait_for_text("Read the report")
+        self.page.wait_for(
+            "[...document.images].some(i => i.src.includes('get-artifact') && i.naturalWidth > 0)"
+        )
+        close = "[...document.querySelectorAll('button')].find(b => b.ariaLabel === 'Close')?.click()"
+        self.page.tell(close)
+        time.sleep(1)
+        return self.page
+
+
+@pytest.fixture(scope="module")
+def version(registry, tiny_place, tmp_path_factory) -> SimpleNamespace:
+    """A version that the whole pipeline registered with the server, as its service account."""
+    place = tmp_path_factory.mktemp("place") / "work"
+    if os.environ.get("TUMORFLOW_SCREENSHOTS"):  # the sample cohort, whose figures are worth a look
+        place.mkdir()
+        (place / "source").symlink_to(ROOT / "data")
+    else:
+        shutil.copytree(tiny_place, place)
+    account = {
+        "MLFLOW_TRACKING_URI": registry.url,
+        "MLFLOW_TRACKING_USERNAME": "pipeline",
+        "MLFLOW_TRACKING_PASSWORD": password_of("pipeline"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tumorflow", "run", "--source", "source"],
+        cwd=place,
+        env={**os.environ, **account},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return SimpleNamespace(model="tumorflow-ct", number="1")
+
+
+@pytest.fixture
+def as_account(registry, version, tmp_path) -> Iterator[Callable[[str], Browser]]:
+    """Opens a browser as an account."""
+    opened: list[Browser] = []
+
+    def open_browser(who: str) -> Browser:
+        opened.append(Browser(tmp_path / who, registry.url, who))
+        return opened[-1]
+
+    yield open_browser
+    for browser in opened:
+        browser.close()
+
+
+def keep(page: Page, name: str) -> None:
+    """Takes a picture for the documentation, where that is asked for."""
+    if os.environ.get("TUMORFLOW_SCREENSHOTS"):
+        PICTURES.mkdir(exist_ok=True)
+        page.picture().quantize(96).save(PICTURES / f"{name}.png", optimize=True)
+
+
+def add_tag(page: Page, key: str, value: str) -> None:
+    """Adds a tag in the form of the page."""
+    page.type_into("tags-form-input-name", key)
+    page.type_into("tags-form-input-value", value)
+    page.tell("document.querySelector('[data-testid=add-tag-button]').click()")
+
+
+def test_an_engineer_is_refused_and_told_the_rule(registry, version, as_account):
+    page = as_account("ann").open_version(version.model, version.number)
+    add_tag(page, "review.approve", "mine is the best")
+    page.wait_for_text("reviewer_decides")
+    page.tell("document.querySelector('[data-testid=add-tag-button]').scrollIntoView({block: 'center'})")
+    keep(page, "refused")
+    assert registry.champion(version.model) == ""
+    assert "review.approve" not in registry.tags(version)
+
+
+def test_a_reviewer_reads_the_page_and_the_report_and_approves(registry, version, as_account):
+    browser = as_account("rita")
+    page = browser.open_version(version.model, version.number)
+    for text in ("Accepted by the gate", "Macro-F1", "Champion: none yet", "Made from", "To decide:"):
+        page.wait_for_text(text)
+    keep(page, "page")
+
+    page.tell("[...document.links].find(link => link.textContent === 'Read the report').click()")
+    opened = browser.find_page("report.html")
+    opened.wait_for("!!document.querySelector('iframe')")
+    report = browser.find_page("blob:")
+    report.wait_for_text("Evaluation of a CT tumour classifier")
+    report.wait_for("document.images.length > 0 && [...document.images].every(i => i.naturalWidth > 0)")
+    keep(opened, "report")
+
+    add_tag(page, "review.approve", "Every class is recalled.")
+    deadline = time.monotonic() + 60
+    while not registry.champion(version.model) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    page = browser.open_version(version.model, version.number)
+    page.wait_for_text("champion")
+    page.wait_for_text("Every class is recalled.")
+    fold = (
+        "[...document.querySelectorAll('[role=button]')].find(b => b.innerText.match(/^Description/)).click()"
+    )
+    page.tell(fold)
+    time.sleep(1)
+    keep(page, "approved")
+    assert registry.champion(version.model) == "1"
+    last = registry.audit(version.model)[-1]
+    assert (last["action"], last["actor"], last["reason"]) == ("approved", "rita", "Every class is recalled.")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_guide_shows_this_way_in_small_pictures(name):
+    picture = PICTURES / f"{name}.png"
+    assert f"review/{name}.png" in (ROOT / "docs" / "review.md").read_text()
+    assert picture.stat().st_size < LARGEST_BYTES
+    with Image.open(picture) as opened:
+        assert (opened.format, opened.width) == ("PNG", SIZE_PX[0])
