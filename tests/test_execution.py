@@ -44,7 +44,7 @@ def write_one(params, *, dataset, validation, tracker):
 
 
 def test_a_step_leaves_its_output_with_a_record(stage, tmp_path):
-    assert stage(write_one) == "accepted"
+    assert stage(write_one, image="sha256:1f") == "accepted"
     record = read_json(tmp_path / "validation" / "record.json")
     assert record["step"] == "validate"
     assert record["lineage"]["data_hash"] == "d"
@@ -52,6 +52,7 @@ def test_a_step_leaves_its_output_with_a_record(stage, tmp_path):
     assert record["content_hash"] == lineage.hash_content(tmp_path / "validation")
     assert record["peak_memory_mb"] > 10
     assert record["params"]["seed"] == Parameters().train.seed
+    assert record["image"] == "sha256:1f"
 
 
 @pytest.mark.parametrize(

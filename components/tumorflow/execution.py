@@ -46,6 +46,7 @@ def execute(
     arguments: Mapping[str, str] | None = None,
     job: str = "",
     uri: str = "",
+    image: str = "",
 ) -> str:
     """Returns what the step hands to the pipeline, after its output folder stands whole.
 
@@ -57,6 +58,7 @@ def execute(
         arguments: the step's own settings, by name.
         job: the pipeline run this belongs to; empty: it stands alone.
         uri: where the output is kept, for the record; empty: at `output`.
+        image: the container image that this runs in, for the record; empty: in none.
 
     Raises:
         TumorflowError: the step failed; the message says why, and nothing was written.
@@ -81,7 +83,7 @@ def execute(
         written_folder(Path(output)) as folder,
         _fetched(settings) as read,
     ):
-        return _run(step, section, given, folder, read, tracker, uri=uri or output)
+        return _run(step, section, given, folder, read, tracker, uri=uri or output, image=image)
 
 
 def _run(
@@ -93,6 +95,7 @@ def _run(
     tracker: Tracker,
     *,
     uri: str,
+    image: str,
 ) -> str:
     started = time.monotonic()
     code_hash = lineage.hash_code(step)  # before the code runs: it may be edited meanwhile
@@ -102,7 +105,15 @@ def _run(
     artifacts = [place for place in inputs.values() if isinstance(place, Path)]
     seconds = time.monotonic() - started
     record = describe(
-        step, section, folder, artifacts, arguments, code_hash=code_hash, seconds=seconds, uri=uri
+        step,
+        section,
+        folder,
+        artifacts,
+        arguments,
+        code_hash=code_hash,
+        seconds=seconds,
+        uri=uri,
+        image=image,
     )
     write_json(folder / lineage.RECORD, record)
     tracker.log_params({"code_hash": record["code_hash"], "content_hash": record["content_hash"]})
@@ -180,6 +191,7 @@ def describe(
     code_hash: str,
     seconds: float,
     uri: str,
+    image: str,
 ) -> dict[str, Any]:
     """Returns the record of a step that has just written `folder`: cost, hashes, lineage, earlier steps."""
     params = section.model_dump(mode="json")
@@ -200,6 +212,7 @@ def describe(
         "seconds": round(seconds, 3),
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "git_commit": lineage.read_git_commit(),
+        "image": image,
     }
     return {
         "step": step.name,

@@ -1,11 +1,9 @@
 """The steps as Kubeflow components. Each body runs alone, in a process or container of its own.
 
 The signatures repeat the chain, since Kubeflow takes a component from the source of a function; a test
-holds the two equal. `image` is not read: it is there so that a change of what the image's name stands
-for is a cache miss, as `code_hash` is one of the step's code.
+holds the two equal. `image` says what the image's name stands for: a change of that is a cache miss, as
+`code_hash` is one of the step's code; and the step's record keeps it.
 """
-
-# ruff: noqa: ARG001 - image is part of the cache key, and read by Kubeflow alone
 
 from typing import NamedTuple
 
@@ -34,6 +32,7 @@ def ingest(
         "ingest",
         params=params,
         code_hash=code_hash,
+        image=image,
         inputs={},
         output=dataset.path,
         uri=dataset.uri,
@@ -69,6 +68,7 @@ def decide(
         "decide",
         params=params,
         code_hash=code_hash,
+        image=image,
         inputs={"dataset": dataset.path},
         output=decision.path,
         uri=decision.uri,
@@ -92,6 +92,7 @@ def validate(
         "validate",
         params=params,
         code_hash=code_hash,
+        image=image,
         inputs={"dataset": dataset.path},
         output=validation.path,
         uri=validation.uri,
@@ -115,6 +116,7 @@ def preprocess(
         "preprocess",
         params=params,
         code_hash=code_hash,
+        image=image,
         inputs={"dataset": dataset.path, "validation": validation.path},
         output=tensors.path,
         uri=tensors.uri,
@@ -140,6 +142,7 @@ def prepare(
         "prepare",
         params=params,
         code_hash=code_hash,
+        image=image,
         inputs={"dataset": dataset.path, "validation": validation.path},
         output=part.path,
         uri=part.uri,
@@ -165,6 +168,7 @@ def join(
         "preprocess",
         params=params,
         code_hash=code_hash,
+        image=image,
         inputs={
             "dataset": dataset.path,
             "validation": validation.path,
@@ -191,6 +195,7 @@ def train(
         "train",
         params=params,
         code_hash=code_hash,
+        image=image,
         inputs={"tensors": tensors.path},
         output=model.path,
         uri=model.uri,
@@ -222,6 +227,7 @@ def evaluate(
         "evaluate",
         params=params,
         code_hash=code_hash,
+        image=image,
         inputs={"tensors": tensors.path, "model": model.path, "validation": validation.path},
         output=evaluation.path,
         uri=evaluation.uri,
@@ -252,6 +258,7 @@ def export(
         "export",
         params=params,
         code_hash=code_hash,
+        image=image,
         inputs={"tensors": tensors.path, "model": model.path, "evaluation": evaluation.path},
         output=release.path,
         uri=release.uri,

@@ -74,7 +74,8 @@ def inputs(tmp_path_factory):
     (folders["evaluation"] / "plots").mkdir()
     cv2.imwrite(str(folders["evaluation"] / "plots" / "roc.png"), np.zeros((90, 100, 3), np.uint8))
     lineage = {"data_hash": "d" * 32, "train": {"params_hash": "p", "content_hash": "c"}}
-    write_json(folders["evaluation"] / "record.json", {"git_commit": "g" * 40, "lineage": lineage})
+    record = {"git_commit": "g" * 40, "image": "sha256:" + "1" * 64, "lineage": lineage}
+    write_json(folders["evaluation"] / "record.json", record)
     return folders
 
 
@@ -115,6 +116,7 @@ def test_an_accepted_model_is_released_with_its_evidence(inputs, tmp_path):
     assert tags["tumorflow.decision"] == "accepted"
     assert tags["tumorflow.data_hash"] == "d" * 32
     assert tags["tumorflow.git_commit"] == "g" * 40
+    assert tags["tumorflow.image"] == "sha256:" + "1" * 64
     assert tags["tumorflow.split_hash"] == "s" * 64
     assert tags["tumorflow.champion"] == "tiny/3"
     assert tags["tumorflow.not_judged"] == "not_worse_than_champion"

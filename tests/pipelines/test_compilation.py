@@ -43,6 +43,7 @@ def test_a_component_takes_what_the_chain_says(step):
     assert set(spec.outputs or {}) == {step.output} | handed_on | shown
     source = inspect.getsource(component.python_func)
     assert f'"{step.name}"' in source, "the component runs the step of its name"
+    assert "image=image" in source, "the record keeps the image"
     image = {"light": components.LIGHT_IMAGE, "tensorflow": components.TENSORFLOW_IMAGE}[step.image]
     assert (
         component.pipeline_spec.deployment_spec["executors"][f"exec-{step.name}"]["container"]["image"]

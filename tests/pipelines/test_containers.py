@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tumorflow.cluster import Images
 from tumorflow.errors import UsageError
 from tumorflow_pipelines import containers
 
@@ -135,6 +136,17 @@ def test_containers_give_the_results_of_processes(contained, place):
     assert [rule["passed"] for rule in summary(place)["decision"]["rules"]] == [
         rule["passed"] for rule in contained["decision"]["rules"]
     ]
+
+
+def test_a_version_names_the_image_that_made_it_by_its_content(contained, place, container_engine):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{place}/runs/mlflow/mlflow.db")
+    version = client.get_model_version(contained["model"]["name"], contained["model"]["version"])
+    asked = container_engine.run("image", "inspect", "--format", "{{.Id}}", Images().tensorflow)
+    image = asked.stdout.strip().removeprefix("sha256:")
+    assert version.tags["tumorflow.image"] == image
+    assert f"image `{image}`" in version.description
 
 
 def test_an_unchanged_image_runs_nothing_again(contained, place):
