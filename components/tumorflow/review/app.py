@@ -155,7 +155,14 @@ def judge_files(engine: "Engine") -> Refusal | None:
     from tumorflow.review import records
     from tumorflow.review.artifacts import SEALED, find_ids, judge_artifact
 
-    path = (request.view_args or {}).get("artifact_path")
+    named = request.view_args or {}
+    if request.endpoint in (
+        "_set_logged_model_tags",
+        "_delete_logged_model_tag",
+    ):  # MLflow writes no row there
+        with engine.connect() as connection:
+            return SEALED if records.is_sealed(connection, [named["model_id"]]) else None
+    path = named.get("artifact_path")
     if path is not None:
         with engine.connect() as connection:
             return judge_artifact(connection, request.method, path)

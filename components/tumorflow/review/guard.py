@@ -20,6 +20,7 @@ from mlflow.store.model_registry.dbmodels.models import (
 )
 from mlflow.store.tracking.dbmodels.models import (
     SqlExperiment,
+    SqlInput,
     SqlLatestMetric,
     SqlLoggedModel,
     SqlLoggedModelMetric,
@@ -106,6 +107,7 @@ class Guard:
             SqlExperiment: judge_experiment,
             SqlRun: self.judge_run,
             SqlTag: self.judge_run_tag,
+            SqlInput: judge_link,
             **dict.fromkeys((SqlParam, SqlMetric, SqlLatestMetric), judge_part_of_run),
             **dict.fromkeys((SqlLoggedModel, SqlLoggedModelMetric, SqlLoggedModelParam), judge_logged_model),
         }
@@ -274,6 +276,14 @@ def judge_part_of_run(session: Session, row: Any) -> Refusal | None:
     if run is None or not records.has_ended(run):
         return None
     return judge_sealed(session, row.run_uuid)
+
+
+def judge_link(session: Session, row: SqlInput) -> Refusal | None:
+    """What a run behind a version took and made stays as it was when the run ended."""
+    for run in filter(None, (session.get(SqlRun, end) for end in (row.source_id, row.destination_id))):
+        if records.has_ended(run) and (refusal := judge_sealed(session, run.run_uuid)):
+            return refusal
+    return None
 
 
 def judge_logged_model(session: Session, row: Any) -> Refusal | None:
