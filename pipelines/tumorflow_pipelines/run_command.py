@@ -119,6 +119,7 @@ def _run_pipeline(
 ) -> Mapping[str, Any]:
     """Returns the run's summary."""
     from tumorflow.ingestion.pseudonym_key import key_id, load_or_create_key
+    from tumorflow.tracking import look_up_champion
     from tumorflow_pipelines.arguments import pipeline_arguments
     from tumorflow_pipelines.local_run import run_locally
 
@@ -133,7 +134,10 @@ def _run_pipeline(
             key_id=key_id(load_or_create_key()),
             registry=without_credentials(tracking_uri()),
             images=images,
+            champion=look_up_champion(params.export.registered_model),
         )
+        if arguments.get("champion"):
+            print(f"champion: {arguments['champion']}, the yardstick")
         log = folder / "pipeline.log"
         ran = run_locally(definition, arguments, runs / "artifacts", log, job)
         if not ran.progress.failure and not ran.summary.get("registered", True):

@@ -118,8 +118,17 @@ def require_reachable(source: str, cluster: ClusterParams) -> None:
         )
 
 
-def describe_arguments(definition: Path, params: Parameters, source: ResolvedSource) -> dict[str, str]:
-    """Returns the arguments of a run on the cluster, as many as the definition declares."""
+def describe_arguments(
+    definition: Path, params: Parameters, source: ResolvedSource, champion: str = ""
+) -> dict[str, str]:
+    """Returns the arguments of a run on the cluster, as many as the definition declares.
+
+    Args:
+        definition: the compiled one.
+        params: of all steps, and of the cluster.
+        source: where the data are, and their version.
+        champion: the yardstick, NAME/VERSION; empty: none.
+    """
     from tumorflow.ingestion.pseudonym_key import VARIABLE, key_id, load_or_create_key
     from tumorflow_pipelines.arguments import pipeline_arguments
 
@@ -132,6 +141,7 @@ def describe_arguments(definition: Path, params: Parameters, source: ResolvedSou
         key_id=key_id(load_or_create_key()) if os.environ.get(VARIABLE) else "",
         registry=params.cluster.mlflow_tracking_uri,
         images=params.cluster.images.model_dump(),
+        champion=champion,
     )
 
 

@@ -60,7 +60,8 @@ def run(given: argparse.Namespace) -> int:
         print(f"data: {given.source}, version {source.data_hash or 'found in the run'}")
         experiment = submission.experiment_id(kubeflow, given.experiment)
         version = submission.upload(kubeflow, given.pipeline, definition)
-        arguments = submission.describe_arguments(definition, params, source)
+        champion = "" if given.pipeline == "retrain" else _find_champion(params.export.registered_model)
+        arguments = submission.describe_arguments(definition, params, source, champion)
     name = given.name or f"{given.pipeline} {datetime.now(UTC).strftime('%Y-%m-%dT%H-%M-%S-%fZ')}"
     asked = submission.describe_run(name, experiment, version, arguments, params.cluster)
     started = submission.start_run(kubeflow, asked)
@@ -70,6 +71,22 @@ def run(given: argparse.Namespace) -> int:
         print(f"it goes on by itself: tumorflow status {started.run_id}")
         return 0
     return follow_to_end(kubeflow, started.run_id, Path(given.output or f"runs/{started.run_id}"))
+
+
+def _find_champion(model: str) -> str:
+    """Returns the yardstick of a run that does not find it by itself, and says what it is."""
+    from tumorflow.tracking import look_up_champion, tracking_uri
+
+    if not tracking_uri().startswith("http"):
+        print("champion: not looked up, without MLFLOW_TRACKING_URI and an account of yours there")
+        return ""
+    try:
+        champion = look_up_champion(model)
+    except UnavailableError as error:  # the run goes on without
+        print(f"champion: not looked up. {error}")
+        return ""
+    print(f"champion: {champion}, the yardstick" if champion else "champion: none yet")
+    return champion
 
 
 def _sign(run_id: str) -> str:

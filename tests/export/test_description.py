@@ -53,7 +53,7 @@ def test_an_accepted_version_without_champion_reads_like_this():
 
 12 test slices in 4 groups; intervals by bootstrap over each patient.
 
-**Champion:** none yet; there is nothing to compare with.
+**Champion:** this version was compared with none.
 
 ![Confusion matrix, ROC curves, reliability and Grad-CAM]\
 (get-artifact?path=evidence/overview.png&run_uuid=abc)

@@ -255,6 +255,12 @@ def test_retraining_ends_early_where_nothing_is_new_and_else_has_the_champion_as
     assert "nothing was trained" in halted.stdout
     assert "train …" not in halted.stdout
     assert summary(place)["decision"]["verdict"] == "halted"
+    compared = run(place)
+    assert compared.returncode in (0, 3), compared.stdout + compared.stderr
+    assert "champion: tumorflow-ct/1, the yardstick" in compared.stdout, "every pipeline asks for it"
+    assert cached(place)["ingest"]
+    assert not cached(place)["evaluate"]
+    assert "not_worse_than_champion" in {rule["name"] for rule in summary(place)["decision"]["rules"]}
     for number in range(12):  # brighter copies are no near-duplicates of what is known, but new contents
         picture = (place / "source" / "normal" / f"{number}.png").read_bytes()
         (place / "source" / "normal" / f"new-{number}.png").write_bytes(invert(picture))

@@ -5,8 +5,10 @@ import socket
 
 import pytest
 import yaml
+from servers import make_registry, password_of
 
 from tumorflow.cli import main
+from tumorflow.tracking import look_up_champion
 from tumorflow_pipelines import following, kubeflow_client
 
 DATA_HASH = "0123456789abcdef0123456789abcdef"
@@ -46,9 +48,10 @@ def test_a_run_is_made_of_the_uploaded_version_and_followed_to_its_decision(kube
     told = capsys.readouterr().out
     lines = told.splitlines()
     assert lines[0] == f"data: s3://bucket/ct, version {DATA_HASH}"
-    assert lines[1] == f"run: {run.run_id}, {kubeflow.url}/#/runs/details/{run.run_id}"
-    assert lines[2] == "submitted by: not recorded, without MLFLOW_TRACKING_URI and an account of yours there"
-    assert lines[3:6] == ["ingest …", "ingest: done in 42.0 s", "validate: done in 42.0 s"]
+    assert lines[1] == "champion: not looked up, without MLFLOW_TRACKING_URI and an account of yours there"
+    assert lines[2] == f"run: {run.run_id}, {kubeflow.url}/#/runs/details/{run.run_id}"
+    assert lines[3] == "submitted by: not recorded, without MLFLOW_TRACKING_URI and an account of yours there"
+    assert lines[4:7] == ["ingest …", "ingest: done in 42.0 s", "validate: done in 42.0 s"]
     assert "export: done in 42.0 s" in lines
     assert "driver" not in told
     assert "executor" not in told
@@ -428,3 +431,25 @@ def test_book_keeping_is_told_of_where_it_fails(kubeflow, capsys):
 def test_runs_work_under_the_clusters_service_account(kubeflow):
     assert main([*SUBMIT, "--no-wait", "--set", "cluster.service_account=tumorflow-run"]) == 0
     assert [run.service_account for run in kubeflow.runs.values()] == ["tumorflow-run"]
+
+
+def test_the_champion_of_the_registry_is_the_yardstick(kubeflow, capsys, monkeypatch, tmp_path):
+    registry = make_registry(tmp_path)
+    registry.start()
+    try:
+        registry.make_accounts()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.url)
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password_of("ann"))
+        assert look_up_champion("tumorflow-ct") == "", "nobody has registered it yet"
+        version = registry.register("tumorflow-ct")
+        assert registry.approve("rita", version).status_code == 200
+        kubeflow.frames = list(ACCEPTED)
+        assert main([*SUBMIT, "--no-wait"]) == 0
+    finally:
+        registry.kill()
+    (run,) = kubeflow.runs.values()
+    assert run.runtime_config.parameters["champion"] == "tumorflow-ct/1"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "champion: tumorflow-ct/1, the yardstick"
+    assert "submitted by: ann" in lines

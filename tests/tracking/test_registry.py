@@ -102,3 +102,18 @@ def test_without_a_registry_there_is_no_champion(tmp_path):
     assert Untracked().find_champion("tiny") is None
     with pytest.raises(UnavailableError, match="tiny/1"):
         Untracked().fetch_version("tiny", "1", tmp_path, FILES)
+
+
+def test_the_champion_is_looked_up(client):
+    client.create_registered_model("looked-up")
+    client.create_model_version("looked-up", source="here")
+    assert tracking.look_up_champion("looked-up") == ""
+    client.set_registered_model_alias("looked-up", "champion", "1")
+    assert tracking.look_up_champion("looked-up") == "looked-up/1"
+    assert tracking.look_up_champion("nobody-knows-it") == ""
+
+
+def test_a_store_that_is_not_there_has_no_champion_and_is_not_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    assert tracking.look_up_champion("tumorflow-ct") == ""
+    assert not list(tmp_path.iterdir())

@@ -112,7 +112,7 @@ def tell_champion(facts: Facts) -> str:
     """Returns the comparison with the champion as a table, or that there is none."""
     champion = facts.decision["champion"]
     if not champion:
-        return "**Champion:** none yet; there is nothing to compare with."
+        return "**Champion:** this version was compared with none."
     against = facts.metrics.get("about", {}).get("champion", {})
     sample, groups = against.get("unseen"), "that it never saw"
     if against.get("not_judged") or not sample:

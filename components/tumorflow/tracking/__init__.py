@@ -2,7 +2,7 @@
 
 from tumorflow.tracking.connection import default_tracking_uri, tracking_uri, without_credentials
 from tumorflow.tracking.jobs import fetch_summary, find_failure, find_finished_steps, finish_job, sign_job
-from tumorflow.tracking.registry import look_up_version
+from tumorflow.tracking.registry import look_up_champion, look_up_version
 from tumorflow.tracking.runs import track_step
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "find_failure",
     "find_finished_steps",
     "finish_job",
+    "look_up_champion",
     "look_up_version",
     "sign_job",
     "track_step",

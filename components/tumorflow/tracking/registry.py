@@ -56,13 +56,30 @@ def find_champion(client: "MlflowClient", name: str) -> RegisteredVersion | None
     from mlflow.exceptions import MlflowException
 
     try:
-        found = client.get_model_version_by_alias(name, CHAMPION)
+        # to be asked for an alias of a model that is not there, a server with accounts takes for forbidden
+        number = client.get_registered_model(name).aliases.get(CHAMPION)
     except MlflowException as error:
-        # MLflow's words for a model that is not there, and for an alias that is not
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
-    return describe_version(client, name, str(found.version))
+    return describe_version(client, name, str(number)) if number else None
+
+
+def look_up_champion(name: str) -> str:
+    """Returns the champion of a registered model as NAME/VERSION; an empty string: there is none.
+
+    Raises:
+        UnavailableError: the server cannot be reached or refuses.
+    """
+    from tumorflow.tracking.connection import connect, explained, tracking_uri
+
+    file = tracking_uri().removeprefix("sqlite:///")
+    if file != tracking_uri() and not Path(file).exists():
+        return ""  # nothing was ever registered; to import MLflow takes longer than some steps
+    client = connect()
+    with explained():
+        found = find_champion(client, name)
+    return found.reference if found else ""
 
 
 def fetch(
