@@ -6,6 +6,7 @@ A route that is not in the table fails: whoever adds a version of MLflow to PROV
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from fnmatch import fnmatchcase
@@ -261,3 +262,15 @@ def test_no_service_runs_commands_on_the_server(registry, who, method, path):
         timeout=30,
     )
     assert (answer.status_code, "'services_closed'" in answer.text) == (403, True), answer.text
+
+
+def test_an_alias_like_champion_from_before_the_policy_goes_and_does_not_come_back(registry, champion):
+    with sqlite3.connect(registry.folder / "mlflow.db") as database:
+        row = ("default", "routes", "Champion", 1)
+        database.execute(
+            "INSERT INTO registered_model_aliases (workspace, name, alias, version) VALUES (?, ?, ?, ?)", row
+        )
+    database.close()
+    registry.do("admin", "DELETE", "registered-models/alias", name="routes", alias="Champion")
+    answer = registry.set_alias("admin", champion, "Champion")
+    assert (answer.status_code, registry.champion("routes")) == (403, "1")

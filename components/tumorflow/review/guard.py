@@ -187,8 +187,8 @@ class Guard:
         if not looks_like_champion(row.alias):
             return None
         refusal = judge_alias_name(row.alias)
-        if refusal:
-            return refusal
+        if refusal:  # one from before the policy may go
+            return None if row in session.deleted else refusal
         if row in session.deleted:
             if any(isinstance(other, SqlRegisteredModel) for other in session.deleted):
                 return None  # with its registered model, which is judged

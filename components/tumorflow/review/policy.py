@@ -25,6 +25,9 @@ REVIEW, TUMORFLOW = "review.", "tumorflow."
 EVIDENCE_HASH = "tumorflow.evidence_hash"
 LONGEST_REASON = 1000
 """Characters."""
+_LINES = "\t\n\r"
+_HANGUL_FILLERS = str.maketrans("", "", "\u115f\u1160")  # letters that show nothing
+_LOOKALIKES = str.maketrans("01l", "oii")
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,8 @@ def judge_act(actor: str, roles: Collection[str], reason: str) -> Refusal | None
             f"Only an account with the role '{REVIEWER}' decides. Received: {actor or 'no account'} with "
             f"{held}. Ask a reviewer.",
         )
-    if not reason.strip():
+    shown = unicodedata.normalize("NFKC", reason).translate(_HANGUL_FILLERS)
+    if not any(character.isalnum() for character in shown):
         return Refusal(
             "reason_given",
             f"A decision has a reason. Received: none. Set the tag {REASON} to yours before the alias, or "
@@ -158,12 +162,18 @@ def judge_act(actor: str, roles: Collection[str], reason: str) -> Refusal | None
             "reason_given",
             f"A reason has at most {LONGEST_REASON} characters. Received: {len(reason)}. Shorten it.",
         )
+    if any(unicodedata.category(each) in ("Cc", "Cs") and each not in _LINES for each in reason):
+        return Refusal(
+            "reason_given",
+            "A reason is text. Received: one with control characters. Write it without.",
+        )
     return None
 
 
 def looks_like_champion(alias: str) -> bool:
-    """Returns whether an alias is `champion`, or could be taken for it."""
-    return unicodedata.normalize("NFKC", alias).casefold().strip(" -_.") == CHAMPION
+    """Returns whether an alias is `champion`, or could be taken for it, as other alphabets' letters can."""
+    folded = unicodedata.normalize("NFKC", alias).casefold().strip(" -_.")
+    return not folded.isascii() or folded.translate(_LOOKALIKES).replace("rn", "m") == CHAMPION
 
 
 def judge_alias_name(alias: str) -> Refusal | None:
@@ -171,7 +181,8 @@ def judge_alias_name(alias: str) -> Refusal | None:
     if alias != CHAMPION and looks_like_champion(alias):
         return Refusal(
             "one_champion",
-            f"Only '{CHAMPION}' itself is called so. Received: '{alias}'. Choose another name.",
+            f"Only '{CHAMPION}' itself is called so, and an alias has ASCII letters, since others look alike."
+            f" Received: '{alias}'. Choose another name.",
         )
     return None
 
@@ -185,7 +196,8 @@ def judge_tag(key: str) -> Refusal | None:
             f"Tags '{TUMORFLOW}…' are set when a version is created, and stay. Received: '{key}'. "
             "Register the model anew.",
         )
-    if folded.startswith(REVIEW):
+    prefix, dot, _ = folded.partition(".")
+    if folded.startswith(REVIEW) or (dot and not prefix.isascii()):  # other alphabets' letters look alike
         return Refusal(
             "review_tags",
             f"Tags '{REVIEW}…' are the reviewers' and the server's. Received: '{key}'. A reviewer sets "
