@@ -9,11 +9,12 @@
 #
 # RUNS_NAMESPACE (kubeflow) is where the pods of runs work. What exists is kept: run it as often as you like.
 # TUMORFLOW_PSEUDONYM_KEY, if set, becomes the runs' key; pseudonyms stay the same only under the same key.
+# TUMORFLOW_WEBHOOK_SECRET, if set, signs what is sent on a new champion.
 set -euo pipefail
 
 overlay=${1:-}
 runs=${RUNS_NAMESPACE:-kubeflow}
-[[ $overlay == local || $overlay == cloud ]] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[[ $overlay == local || $overlay == cloud ]] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
 draw() { openssl rand -hex "${1:-24}"; }
 
@@ -81,5 +82,6 @@ password=${password:-$(stored "$runs" tumorflow-mlflow password)}
 password=${password:-$(draw)}
 make tumorflow tumorflow-mlflow username=pipeline "password=$password" \
   "MLFLOW_AUTH_ADMIN_PASSWORD=$(draw)" "MLFLOW_FLASK_SERVER_SECRET_KEY=$(draw 32)"
+make tumorflow tumorflow-webhook "TUMORFLOW_WEBHOOK_SECRET=${TUMORFLOW_WEBHOOK_SECRET:-$(draw 32)}"
 make "$runs" tumorflow-mlflow username=pipeline "password=$password"
 make "$runs" tumorflow-pseudonym-key "key=${TUMORFLOW_PSEUDONYM_KEY:-$(draw 32)}"

@@ -71,7 +71,7 @@ class Host:
         )
         self.port = free_port()
         self.manifests = deepcopy(manifests)
-        self.password = secrets.token_hex(12)
+        self.password, self.admin_password = secrets.token_hex(12), secrets.token_hex(12)
         key, secret = (
             (store["AWS_ACCESS_KEY_ID"], store["AWS_SECRET_ACCESS_KEY"])
             if store
@@ -86,9 +86,10 @@ class Host:
             "tumorflow-mlflow": {
                 "username": "pipeline",
                 "password": self.password,
-                "MLFLOW_AUTH_ADMIN_PASSWORD": secrets.token_hex(12),
+                "MLFLOW_AUTH_ADMIN_PASSWORD": self.admin_password,
                 "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(16),
             },
+            "tumorflow-webhook": {"TUMORFLOW_WEBHOOK_SECRET": secrets.token_hex(32)},
         }
         self.names = {
             "tumorflow-postgres": self.addresses["tumorflow-postgres"],
@@ -117,7 +118,8 @@ class Host:
         """Returns the ConfigMaps, with other values for the settings that they have."""
         found = [deepcopy(m) for m in self.manifests if m["kind"] == "ConfigMap"]
         # the store may be others', too
-        settings = {"BACKUP_DESTINATION": f"s3://tumorflow/{self.name}", **settings}
+        own = f"s3://tumorflow/{self.name}"
+        settings = {"BACKUP_DESTINATION": own, "MLFLOW_ARTIFACTS_DESTINATION": f"{own}/mlflow", **settings}
         for manifest in found:
             manifest["data"].update(
                 {key: value for key, value in settings.items() if key in manifest["data"]}
@@ -202,16 +204,23 @@ class Host:
             podman("secret", "create", name, "-", given=json.dumps(encoded))
 
     def serve(self) -> None:
-        """Starts PostgreSQL, the store and MLflow, and waits until MLflow answers."""
-        import requests
-
+        """Starts PostgreSQL, the store and MLflow."""
         for name in self.addresses:
             self.play("StatefulSet", name)
+        self.serve_mlflow()
+
+    def serve_mlflow(self) -> None:
+        """Starts MLflow, and waits until its startup probe is answered."""
+        import requests
+
         self.play("Deployment", "tumorflow-mlflow")
+        (container,) = self.template("Deployment", "tumorflow-mlflow")["spec"]["containers"]
+        probe = container["startupProbe"]["httpGet"]
+        headers = {header["name"]: header["value"] for header in probe["httpHeaders"]}
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             try:
-                if requests.get(f"{self.address}/health", timeout=5).ok:
+                if requests.get(self.address + probe["path"], headers=headers, timeout=20).ok:
                     return
             except requests.ConnectionError:
                 pass
@@ -220,16 +229,19 @@ class Host:
 
     def stop(self) -> None:
         for name in ("tumorflow-mlflow", *self.addresses):
-            # as long as Kubernetes waits; SeaweedFS takes 20 s to end by itself
-            podman("pod", "stop", "--time", "30", f"{self.name}-{name}", check=False)
-            podman("pod", "rm", "--force", f"{self.name}-{name}", check=False)
+            self.stop_pod(name)
 
-    def query(self, database: str, statement: str) -> str:
-        """Returns what PostgreSQL answers, by its own client inside its container."""
+    def stop_pod(self, name: str) -> None:
+        # as long as Kubernetes waits; SeaweedFS takes 20 s to end by itself
+        podman("pod", "stop", "--time", "30", f"{self.name}-{name}", check=False)
+        podman("pod", "rm", "--force", f"{self.name}-{name}", check=False)
+
+    def query(self, database: str, statement: str, *, check: bool = True) -> str:
+        """Returns what PostgreSQL answers, a refusal too, by its own client inside its container."""
         password = f"PGPASSWORD={self.secrets['tumorflow-mlflow-db']['PGPASSWORD']}"
         container = f"{self.name}-tumorflow-postgres-postgres"
-        client = ["psql", "-h", "127.0.0.1", "-U", "mlflow", "-d", database, "-tAc", statement]
-        return podman("exec", "--env", password, container, *client)
+        client = f'exec psql -h 127.0.0.1 -U mlflow -d {database} -tAc "$0" 2>&1'
+        return podman("exec", "--env", password, container, "sh", "-c", client, statement, check=check)
 
     @property
     def address(self) -> str:

@@ -113,11 +113,13 @@ def test_every_secret_that_a_pod_reads_is_made(cluster: Cluster, rendered: Rende
         "tumorflow-mlflow-db",
         "tumorflow-s3",
         "tumorflow-s3-identities",
+        "tumorflow-webhook",
     }
     for name, keys in wanted.items():
         assert keys <= set(made[f"tumorflow/{name}"])
     assert set(made["tumorflow/tumorflow-s3"]) == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
     assert set(made["tumorflow/tumorflow-mlflow-db"]) == {"PGPASSWORD"}
+    assert set(made["tumorflow/tumorflow-webhook"]) == {"TUMORFLOW_WEBHOOK_SECRET"}
     assert set(made["kubeflow/tumorflow-mlflow"]) == {"username", "password"}, (
         "runs never see the administrator"
     )

@@ -1,6 +1,5 @@
 """What the manifests promise: valid, restricted, bounded, without secrets, whole."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,6 @@ FOLDERS = ["base", *OVERLAYS]
 KUBERNETES = ["1.30", "1.37"]  # the oldest with all that is used, and the newest
 NAME = "app.kubernetes.io/name"
 SERVERS = {"tumorflow-mlflow": 5000, "tumorflow-postgres": 5432, "tumorflow-s3": 8333}
-PLACEHOLDER = "replace-me"
 
 
 def pod_templates(manifests: list[Manifest]) -> Iterator[tuple[Manifest, Manifest]]:
@@ -35,17 +33,6 @@ def containers(template: Manifest) -> list[Manifest]:
 
 def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
     return [manifest for manifest in manifests if manifest["kind"] == kind]
-
-
-def strings(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from (key, *strings(inner))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from strings(inner)
-    else:
-        yield str(value)
 
 
 def secrets_read(template: Manifest) -> Iterator[tuple[str, str | None]]:
@@ -256,44 +243,6 @@ def test_each_namespace_of_ours_enforces_a_pod_security_standard(rendered: Rende
         for namespace in of_kind(rendered("overlays/local"), "Namespace")
     }
     assert levels == {"tumorflow": "restricted", "tumorflow-storage": "privileged"}
-
-
-def test_placeholders_are_in_one_place_and_stop_the_first_container(rendered: Rendered) -> None:
-    for folder in ("base", "overlays/local"):
-        texts = [text for manifest in rendered(folder) for text in strings(manifest) if PLACEHOLDER in text]
-        assert all(text.startswith('"""Brings MLflow') for text in texts), "only the script that refuses them"
-    cloud = K8S / "overlays/cloud"
-    files = {path.name for path in cloud.iterdir() if re.search(rf"{PLACEHOLDER}\b.*[^.]", path.read_text())}
-    assert files == {"kustomization.yaml"}
-    settings = [
-        value
-        for manifest in of_kind(rendered("overlays/cloud"), "ConfigMap")
-        for value in manifest["data"].values()
-        if value.startswith(PLACEHOLDER) or PLACEHOLDER in value.splitlines()[0]
-    ]
-    assert len(settings) >= 5
-    # whatever is left in one of them, the first container sees it
-    (first,) = (
-        container
-        for template in pod_templates(rendered("overlays/cloud"))
-        for container in template[1]["spec"].get("initContainers", [])
-        if container["name"] == "prepare-database"
-    )
-    whole = {source["configMapRef"]["name"] for source in first["envFrom"] if "configMapRef" in source}
-    single = {
-        (variable["valueFrom"]["configMapKeyRef"]["name"], variable["valueFrom"]["configMapKeyRef"]["key"])
-        for variable in first["env"]
-        if "configMapKeyRef" in variable.get("valueFrom", {})
-    }
-    for manifest in of_kind(rendered("overlays/cloud"), "ConfigMap"):
-        name = manifest["metadata"]["name"]
-        for key, value in manifest["data"].items():
-            if PLACEHOLDER in value.splitlines()[0]:
-                assert name in whole or (name, key) in single, key
-    # nothing else stands for a value of the reader's
-    for manifest in rendered("overlays/cloud"):
-        text = json.dumps(manifest)
-        assert not re.search(r"example\.(com|org)|changeme|TODO|FIXME|<[a-z-]+>|from-kustomization", text)
 
 
 def test_a_site_fills_in_one_file_and_the_ingress_follows(rendered: Rendered) -> None:

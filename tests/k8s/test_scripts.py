@@ -4,8 +4,6 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
 BASE = Path(__file__).parents[2] / "k8s" / "base"
 
 
@@ -31,11 +29,3 @@ def test_the_newest_backup_and_what_is_none_always_stay() -> None:
     expired = load("transfer_backup").expired
     assert "backups/mlflow-20260103T021700Z.dump" not in expired(BACKUPS, 0)
     assert expired([*BACKUPS, "backups/mlflow-notes.txt"], 3) == []
-
-
-def test_a_value_that_nobody_filled_in_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse = load("prepare_database").refuse_placeholders
-    refuse()
-    monkeypatch.setenv("PGHOST", "replace-me.invalid")
-    with pytest.raises(SystemExit, match=r"Received: PGHOST\."):
-        refuse()

@@ -1,10 +1,10 @@
 """The overlay `local`, as rendered, run here by `podman kube play`: its servers, a whole pipeline run against
-them, its backup.
+them, a reviewer's decision on it, its backup.
 
 What one host's podman cannot do is replaced, and only that: PostgreSQL is Debian's in an image made here
 (postgres.Dockerfile), since no registry need be in reach; without SeaweedFS' image (the rendered one, or what
 TUMORFLOW_TEST_STORE_IMAGE names), the object store is that of the other tests; claims are podman's volumes;
-probes are left to the test; a Deployment is its one pod. MLflow's image is the one that `make images` builds;
+probes are the test's; a Deployment is its one pod. MLflow's image is the one that `make images` builds;
 TUMORFLOW_TEST_MLFLOW_IMAGE names another.
 """
 
@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ STORE_IMAGE = os.environ.get("TUMORFLOW_TEST_STORE_IMAGE", "ghcr.io/chrislusf/se
 BASE_IMAGE = "docker.io/library/python:3.11-slim"
 CHAIN = ["ingest", "validate", "preprocess", "train", "evaluate", "export"]
 MODEL = "tumorflow-ct"
+RITA_PASSWORD = "of-the-tests-for-rita-1"
 
 
 def has_image(name: str) -> bool:
@@ -103,17 +105,23 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_place: Path) -> Path:
     return Path(shutil.copytree(tiny_place, tmp_path_factory.mktemp("played") / "place"))
 
 
-def run(place: Path, host: Any) -> dict[str, Any]:
-    """Returns the summary of a whole run that the played MLflow has tracked by the pipeline's account."""
+def command(host: Any, account: str, password: str, *arguments: str, **options: Any) -> Any:
+    """Returns the ended command `tumorflow` of an account, from outside, as through a port-forward."""
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")},
         "MLFLOW_TRACKING_URI": host.address,
-        "MLFLOW_TRACKING_USERNAME": "pipeline",
-        "MLFLOW_TRACKING_PASSWORD": host.password,
+        "MLFLOW_TRACKING_USERNAME": account,
+        "MLFLOW_TRACKING_PASSWORD": password,
         "TUMORFLOW_PSEUDONYM_KEY": "3c7a9e51f08b42d6a1c4e7f39b85d260",
+        "RITA_PASSWORD": RITA_PASSWORD,
     }
-    command = [str(Path(sys.executable).parent / "tumorflow"), "run", "--source", "source"]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    program = [str(Path(sys.executable).parent / "tumorflow"), *arguments]
+    return subprocess.run(program, env=environment, capture_output=True, text=True, check=False, **options)
+
+
+def run(place: Path, host: Any) -> dict[str, Any]:
+    """Returns the summary of a whole run that the played MLflow has tracked by the pipeline's account."""
+    done = command(host, "pipeline", host.password, "run", "--source", "source", cwd=place)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return dict(json.loads((place / "runs" / "latest" / "summary.json").read_text()))
 
@@ -134,9 +142,11 @@ def test_only_those_with_an_account_and_a_known_name_are_served(host: Any) -> No
     assert get(search, auth=account, timeout=30).status_code == 200
     for name, status in (("tumorflow-mlflow.tumorflow:5000", 200), ("rebound.invalid", 403)):
         assert get(search, auth=account, headers={"Host": name}, timeout=30).status_code == status
-    # a probe comes by the pod's address
+    # a probe comes by the pod's address, which nothing but /health answers to
     probe = {"Host": "10.0.0.9:5000"}
     assert get(f"{host.address}/health", headers=probe, timeout=30).status_code == 200
+    assert get(f"{host.address}/readyz", headers=probe, timeout=30).status_code == 403
+    assert get(f"{host.address}/readyz", timeout=30).json() == {"ready": True, "unready": []}
     another = {"username": "another", "password": "password-of-another"}
     create = f"{host.address}/api/2.0/mlflow/users/create"
     assert post(create, json=another, auth=account, timeout=30).status_code == 403
@@ -174,20 +184,89 @@ def test_an_unchanged_run_does_no_step_again_and_registers_no_second_version(
     assert [version.version for version in client.search_model_versions(f"name = '{MODEL}'")] == ["1"]
 
 
-def test_a_backup_restores_into_an_empty_database(first: dict[str, Any], host: Any) -> None:
+@pytest.fixture(scope="module")
+def champion(first: dict[str, Any], host: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The version that a reviewer, whose account is made as docs/cluster.md says, has approved."""
+    accounts = tmp_path_factory.mktemp("accounts") / "accounts.yaml"
+    accounts.write_text("- {name: rita, roles: [reviewer], password_from: RITA_PASSWORD}\n")
+    applied = command(host, "admin", host.admin_password, "registry", "users", "apply", str(accounts))
+    assert applied.returncode == 0, applied.stderr
+    version = str(first["model"]["version"])
+    approved = command(
+        host, "rita", RITA_PASSWORD, "review", "approve", MODEL, version, "--reason", "all floors are cleared"
+    )
+    assert approved.returncode == 0, approved.stderr
+    return version
+
+
+def verify(host: Any, copies: int) -> str:
+    """Returns what `tumorflow audit verify` says, once the store has the copies that the server makes."""
+    deadline = time.monotonic() + 60
+    while True:
+        done = command(host, "rita", RITA_PASSWORD, "audit", "verify")
+        assert done.returncode == 0, done.stdout + done.stderr
+        if f"{copies} exported copies agree" in done.stdout or time.monotonic() > deadline:
+            return str(done.stdout)
+        time.sleep(1)
+
+
+def test_the_account_of_the_pipeline_may_not_choose_the_champion(
+    first: dict[str, Any], host: Any, client: Any
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    version = str(first["model"]["version"])
+    client.set_registered_model_alias(MODEL, "candidate", version)
+    with pytest.raises(MlflowException, match="reviewer_decides"):
+        client.set_registered_model_alias(MODEL, "champion", version)
+    refused = command(
+        host, "pipeline", host.password, "review", "approve", MODEL, version, "--reason", "mine"
+    )
+    assert refused.returncode != 0
+    assert "reviewer_decides" in refused.stderr
+
+
+def test_a_reviewer_chooses_it_and_the_audit_says_so(champion: str, host: Any, client: Any) -> None:
+    assert client.get_model_version_by_alias(MODEL, "champion").version == champion
+    told = command(host, "rita", RITA_PASSWORD, "audit", "show", "--json").stdout.splitlines()
+    entries = [(entry["action"], entry["actor"]) for entry in map(json.loads, told)]
+    # what the pipeline's account may do is in the audit from the first start on
+    assert entries == [
+        ("role_given", "tumorflow registry prepare"),
+        ("registered", "pipeline"),
+        ("role_given", "admin"),
+        ("approved", "rita"),
+    ]
+    assert "4 exported copies agree" in verify(host, 4)
+
+
+def test_a_backup_restores_into_an_empty_database(champion: str, host: Any) -> None:
     content = (
         "SELECT (SELECT version || ' of ' || name FROM model_versions), "
         "(SELECT string_agg(run_uuid, ',' ORDER BY run_uuid) FROM runs), "
-        "(SELECT string_agg(username, ',' ORDER BY username) FROM users)"
+        "(SELECT string_agg(username, ',' ORDER BY username) FROM users), "
+        "(SELECT string_agg(entry_hash, ',' ORDER BY sequence) FROM tumorflow_audit)"
     )
     host.finish(host.play("CronJob", "tumorflow-backup"))
     host.query("mlflow", "CREATE DATABASE restored")
     host.finish(host.play("CronJob", "tumorflow-restore", PGDATABASE="restored"))
-    version, _, users = host.query("restored", content).split("|")
-    assert (version, users) == (f"1 of {MODEL}", "admin,pipeline")
+    version, _, users, audit = host.query("restored", content).split("|")
+    assert (version, users, audit.count(",")) == (f"{champion} of {MODEL}", "admin,pipeline,rita", 3)
     # over what is there: the same again, not the double
     host.finish(host.play("CronJob", "tumorflow-restore", PGDATABASE="restored"))
     assert host.query("restored", content) == host.query("mlflow", content)
+
+
+def test_the_audit_is_whole_after_a_restore_and_only_grows(champion: str, host: Any, client: Any) -> None:
+    host.finish(host.play("CronJob", "tumorflow-backup"))
+    host.stop_pod("tumorflow-mlflow")
+    host.finish(host.play("CronJob", "tumorflow-restore"))
+    for change in ("UPDATE tumorflow_audit SET actor = 'rob'", "DELETE FROM tumorflow_audit"):
+        # by the owner of the database, before any server has looked at the table
+        assert "the audit is append-only" in host.query("mlflow", change, check=False)
+    host.serve_mlflow()
+    assert client.get_model_version_by_alias(MODEL, "champion").version == champion
+    assert "whole; 4 entries" in verify(host, 4)
 
 
 def test_what_is_tracked_outlives_the_servers(host: Any, client: Any, tmp_path: Path) -> None:
