@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-Action = Literal["registered", "approved", "rejected", "rolled_back", "role_given", "role_taken"]
+Action = Literal[
+    "registered", "approved", "rejected", "rolled_back", "role_given", "role_taken", "password_set"
+]
 DECISIONS: tuple[Action, ...] = ("approved", "rejected", "rolled_back")
 FIRST = "0" * 64
 """What stands for the hash of the entry before the first."""

@@ -1,4 +1,7 @@
-"""Who is given a role, and who loses one, is in the audit: whoever makes a reviewer decides, too."""
+"""Who is given a role, and who loses one, is in the audit: whoever makes a reviewer decides, too.
+
+So does whoever sets another's password, and can then decide in their name; and whoever makes administrators.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -41,8 +44,10 @@ class RoleGuard:
                     ledger.append(connection, each)
 
     def find_events(self, session: Session, rows: list[object]) -> Iterator[Event]:
-        """Yields an event for each of the project's roles that is given or taken."""
+        """Yields an event for each of the project's roles, and each account's rights, that change hands."""
         for row in rows:
+            if isinstance(row, SqlUser) and row not in session.deleted:
+                yield from self.find_account_events(row)
             if not isinstance(row, SqlUserRoleAssignment) or row in session.dirty:
                 continue
             role, user = session.get(SqlRole, row.role_id), session.get(SqlUser, row.user_id)
@@ -50,6 +55,16 @@ class RoleGuard:
                 action: Literal["role_given", "role_taken"]
                 action = "role_taken" if row in session.deleted else "role_given"
                 yield Event(action, self._name_actor(), reason=f"{role.name}: {user.username}")
+
+    def find_account_events(self, row: SqlUser) -> Iterator[Event]:
+        """Yields an event for an account that somebody else sets the password of, or makes administrator."""
+        actor = self._name_actor()
+        was = inspect(row).attrs
+        if was.password_hash.history.deleted and row.username != actor:
+            yield Event("password_set", actor, reason=row.username)
+        if was.is_admin.history.has_changes() and (row.is_admin or was.is_admin.history.deleted):
+            action: Literal["role_given", "role_taken"] = "role_given" if row.is_admin else "role_taken"
+            yield Event(action, actor, reason=f"administrator: {row.username}")
 
 
 def refuse_rename(row: SqlRole) -> None:
