@@ -120,3 +120,20 @@ def test_the_tracking_server_has_its_database_store_and_authentication(
         "run", *LOCKED_DOWN, built_images["mlflow"], "python", "-W", "ignore", "-c", code
     )
     assert (loaded.stdout.strip(), loaded.returncode) == ("binary", 0), loaded.stderr
+
+
+@pytest.mark.parametrize("user", ["10001", "12345:0", "12345:12345"])
+def test_the_tracking_server_makes_its_tables_as_any_user_and_with_secrets_alone(
+    container_engine: Any, built_images: Mapping[str, str], user: str
+) -> None:
+    place = ("--env", "MLFLOW_BACKEND_STORE_URI=sqlite:////tmp/registry/mlflow.db")
+    secrets = ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY")
+    given = [part for name in secrets for part in ("--env", f"{name}={KEY}")]
+    own = ("run", *LOCKED_DOWN, "--user", user, *place)
+    prepare = (built_images["mlflow"], "tumorflow", "registry", "prepare")
+    prepared = container_engine.run(*own, *given, *prepare)
+    assert prepared.stdout.splitlines()[-1:] == ["The database is ready."], prepared.stderr
+    refused = container_engine.run(*own, *prepare)
+    assert refused.returncode != 0
+    assert all(f"{name} is a secret" in refused.stderr for name in secrets)
+    assert "Traceback" not in refused.stderr
