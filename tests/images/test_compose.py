@@ -84,8 +84,8 @@ class Project:
 
 @pytest.fixture
 def project(built_images: Mapping[str, str]) -> Iterator[Project]:
-    if not shutil.which("podman-compose"):
-        pytest.skip("needs Debian's podman-compose")
+    if not shutil.which("podman-compose") or not shutil.which("podman"):
+        pytest.skip("needs Debian's podman and podman-compose")
     if subprocess.run(["podman", "image", "exists", built_images["mlflow"]], check=False).returncode:
         pytest.skip("podman-compose runs podman's images, and another engine has built them")
     project = Project(built_images["mlflow"])
