@@ -100,6 +100,8 @@ def _serve(given: argparse.Namespace) -> int:
     names = given.allowed_hosts or os.environ.get(server.ALLOWED_HOSTS, "")
     hosts = server.choose_allowed_hosts(given.host, given.port, names)
     server.refuse_taken_port(given.host, given.port)
+    if given.workers < 1:
+        raise UsageError(f"Someone has to answer. Received: --workers {given.workers}. Give at least one.")
     _make_ready(prepared=given.prepared)
     os.environ |= {server.ALLOWED_HOSTS: hosts, "PYTHONWARNINGS": f"ignore:{MLFLOWS_OWN_WARNING}"}
     for unneeded in (  # the accounts are in the database; and the server is nobody's client

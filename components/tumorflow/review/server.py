@@ -29,6 +29,8 @@ _DEFAULT = re.compile(
     re.IGNORECASE,
 )
 _FEWEST_CHARACTERS = 5  # different ones
+_BELOW_A_DOMAIN = re.compile(r"(\*\.[\w-]+\.)?[\w-][\w.-]*(:(\d+|\*))?")
+"""MLflow takes a * anywhere; here it stands for what is below a domain of two names, or for a port."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,10 @@ def choose_allowed_hosts(host: str, port: int, given: str) -> str:
         UsageError: it can be reached from elsewhere and nobody said by which names, or every name is let in.
     """
     names = [name.strip() for name in given.split(",") if name.strip()]
-    if "*" in names:
+    if wide := [name for name in names if "*" in name and not _BELOW_A_DOMAIN.fullmatch(name)]:
         raise UsageError(
-            f"--allowed-hosts names those that browsers may use, against DNS rebinding. Received: '*'. "
-            f"Name them: registry.your-hospital.test:{port},localhost:{port}"
+            "--allowed-hosts names those that browsers may use, against DNS rebinding. Received: "
+            f"'{wide[0]}'. Name them: registry.your-hospital.test:{port},localhost:{port}"
         )
     if names:
         return ",".join(names)
@@ -157,6 +159,8 @@ def refuse_taken_port(host: str, port: int) -> None:
         UsageError: another program does.
     """
     try:
+        if not 0 < port < 65536:  # which getaddrinfo would fold into the range
+            raise OSError(None, "no such port")
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
