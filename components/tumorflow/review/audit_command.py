@@ -43,6 +43,7 @@ def run(given: argparse.Namespace) -> int:
         DataError: the audit is not whole.
         UnavailableError: there is no audit, or no answer.
     """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     code: int = given.audit(given)
     return code
 
