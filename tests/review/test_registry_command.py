@@ -47,7 +47,7 @@ SERVICE = {**GOOD, "MLFLOW_TRACKING_USERNAME": "pipeline"}
 )
 def test_secrets_of_ones_own_are_taken(environment):
     assert find_weak_secrets(environment) == []
-    assert {**environment}.items() <= {**read_environment(environment), **environment}.items()
+    assert read_environment(environment)[KEY] == GOOD[KEY]
 
 
 @pytest.mark.parametrize(
@@ -186,6 +186,25 @@ def test_the_place_is_below_runs_and_holds_no_password(monkeypatch, tmp_path):
     environment = read_environment({**GOOD, **given})
     assert environment["PGPASSWORD"] == "h@idden"
     assert "idden" not in environment["MLFLOW_BACKEND_STORE_URI"]
+
+
+@pytest.mark.parametrize("origins", ["*", "https://a.test,*", "https://*.test"])
+def test_no_page_of_every_site_decides_in_a_reviewers_name(origins):
+    with pytest.raises(ParameterError, match="MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"):
+        read_environment({**GOOD, "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": origins})
+    own = {**GOOD, "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "https://registry.test"}
+    assert own.items() <= read_environment(own).items()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "MLFLOW_ENABLE_REMOTE_ASSISTANT",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "MLFLOW_ENABLE_WORKSPACES",
+    ],
+)  # fmt: skip
+def test_what_would_open_a_way_past_the_policy_stays_off(name):
+    assert read_environment({**GOOD, name: "true"})[name] == "false"
 
 
 @pytest.mark.parametrize("value", ["maybe", "", "0", "true"])

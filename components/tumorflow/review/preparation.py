@@ -34,6 +34,11 @@ def read_environment(environment: Mapping[str, str], *, prepared: bool = False) 
     """
     if weak := server.find_weak_secrets(environment, prepared=prepared):
         raise ParameterError("The registry starts with secrets of its own alone.\n" + "\n".join(weak))
+    if any("*" in origin for origin in environment.get(server.ORIGINS, "").split(",")):
+        raise ParameterError(
+            f"{server.ORIGINS} lists the sites whose pages may act for whoever is logged in. Received: one "
+            "with '*'. Write each out: https://registry.your-hospital.test"
+        )
     place = server.read_place(environment)
     settings = {
         server.BACKEND: place.backend_store_uri,
@@ -42,6 +47,8 @@ def read_environment(environment: Mapping[str, str], *, prepared: bool = False) 
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its background jobs judge language models
         "MLFLOW_ENABLE_WORKSPACES": "false",
+        "MLFLOW_ENABLE_REMOTE_ASSISTANT": "false",
+        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",  # it refuses other sites' pages
     }
     if place.folder is None and (password := server.read_database_password(environment)):
         settings["PGPASSWORD"] = password
