@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from servers import password_of
+from servers import Registry, password_of
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "docs" / "review"
 SIZE_PX = (1200, 1300)
 LARGEST_BYTES = 150_000
-NAMES = ("page", "report", "approved", "refused")
+NAMES = ("page", "report", "approved", "compared", "refused")
 
 pytestmark = [
     pytest.mark.timeout(900),
@@ -147,21 +147,26 @@ def version(registry, tiny_place, tmp_path_factory) -> SimpleNamespace:
         (place / "source").symlink_to(ROOT / "data")
     else:
         shutil.copytree(tiny_place, place)
+    run_pipeline(registry, place)
+    return SimpleNamespace(model="tumorflow-ct", number="1", place=place)
+
+
+def run_pipeline(registry: Registry, place: Path, *settings: str) -> None:
+    """Runs the whole pipeline against the server; what it registers may be rejected by the gate."""
     account = {
         "MLFLOW_TRACKING_URI": registry.url,
         "MLFLOW_TRACKING_USERNAME": "pipeline",
         "MLFLOW_TRACKING_PASSWORD": password_of("pipeline"),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "tumorflow", "run", "--source", "source"],
+        [sys.executable, "-m", "tumorflow", "run", "--source", "source", *settings],
         cwd=place,
         env={**os.environ, **account},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return SimpleNamespace(model="tumorflow-ct", number="1")
+    assert done.returncode in (0, 3), done.stdout[-3000:] + done.stderr[-3000:]
 
 
 @pytest.fixture
@@ -239,6 +244,22 @@ def test_a_reviewer_reads_the_page_and_the_report_and_approves(registry, version
     assert registry.champion(version.model) == "1"
     last = registry.audit(version.model)[-1]
     assert (last["action"], last["actor"], last["reason"]) == ("approved", "rita", "Every class is recalled.")
+
+
+def test_the_next_version_is_shown_beside_the_champion(registry, version, as_account):
+    if not registry.champion(version.model):
+        assert registry.approve("rita", SimpleNamespace(model=version.model, number="1")).status_code == 200
+    run_pipeline(registry, version.place, "--set", "train.epochs=3")
+    page = as_account("vic").open_version(version.model, "2")
+    page.wait_for_text("Against the champion tumorflow-ct/1")
+    rows = (
+        "[...document.querySelectorAll('tr')].map(row => [...row.cells].map(cell => cell.innerText.trim()))"
+    )
+    told = {row[0]: row[1:] for row in page.tell(rows) if len(row) == 4}
+    assert told["Metric"] == ["This version", "Champion", "Difference (interval)"]
+    mine, champions, difference = told["Macro-F1"]
+    assert float(difference.split()[0]) == pytest.approx(float(mine) - float(champions), abs=2e-3)
+    keep(page, "compared")
 
 
 @pytest.mark.parametrize("name", NAMES)
