@@ -95,12 +95,17 @@ class Host:
             "tumorflow-postgres": self.addresses["tumorflow-postgres"],
             "tumorflow-s3.tumorflow": self.addresses.get("tumorflow-s3", gateway),
         }
-        self.relay = self.reach(gateway, store["AWS_ENDPOINT_URL"].rpartition(":")[2]) if store else None
+        self.receiver_port = free_port()
+        """Where the test may listen, on loopback, for what MLflow says of a new champion."""
+        self.settings = {"TUMORFLOW_WEBHOOK_URLS": f"http://{gateway}:8700/champion"}
+        self.relays = [self.reach(gateway, "8700", str(self.receiver_port))]
+        if store:
+            self.relays.append(self.reach(gateway, "8333", store["AWS_ENDPOINT_URL"].rpartition(":")[2]))
 
-    def reach(self, gateway: str, port: str) -> "subprocess.Popen[str]":
-        """Lets pods reach a store, which listens on loopback, through the network's gateway."""
+    def reach(self, gateway: str, port: str, own: str) -> "subprocess.Popen[str]":
+        """Lets pods reach what listens on loopback, through the network's gateway."""
         relay = subprocess.Popen(
-            [sys.executable, "-c", RELAY, gateway, "8333", port], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", RELAY, gateway, port, own], stdout=subprocess.PIPE, text=True
         )
         assert relay.stdout is not None
         assert relay.stdout.readline() == "ready\n"
@@ -119,7 +124,8 @@ class Host:
         found = [deepcopy(m) for m in self.manifests if m["kind"] == "ConfigMap"]
         # the store may be others', too
         own = f"s3://tumorflow/{self.name}"
-        settings = {"BACKUP_DESTINATION": own, "MLFLOW_ARTIFACTS_DESTINATION": f"{own}/mlflow", **settings}
+        places = {"BACKUP_DESTINATION": own, "MLFLOW_ARTIFACTS_DESTINATION": f"{own}/mlflow"}
+        settings = {**places, **self.settings, **settings}
         for manifest in found:
             manifest["data"].update(
                 {key: value for key, value in settings.items() if key in manifest["data"]}
@@ -256,6 +262,6 @@ class Host:
         podman("volume", "rm", "--force", *volumes, check=False)
         podman("network", "rm", "--force", self.name, check=False)
         podman("secret", "rm", *self.secrets, check=False)
-        if self.relay:
-            with self.relay:
-                self.relay.terminate()
+        for relay in self.relays:
+            with relay:
+                relay.terminate()

@@ -14,8 +14,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +187,28 @@ def test_an_unchanged_run_does_no_step_again_and_registers_no_second_version(
 
 
 @pytest.fixture(scope="module")
-def champion(first: dict[str, Any], host: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+def told(host: Any) -> Iterator[list[tuple[dict[str, str], bytes]]]:
+    """Headers and body of each webhook that the played MLflow sends."""
+    received: list[tuple[dict[str, str], bytes]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", host.receiver_port), Receiver) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield received
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def champion(
+    first: dict[str, Any], host: Any, told: list[Any], tmp_path_factory: pytest.TempPathFactory
+) -> str:
     """The version that a reviewer, whose account is made as docs/cluster.md says, has approved."""
     accounts = tmp_path_factory.mktemp("accounts") / "accounts.yaml"
     accounts.write_text("- {name: rita, roles: [reviewer], password_from: RITA_PASSWORD}\n")
@@ -228,8 +251,8 @@ def test_the_account_of_the_pipeline_may_not_choose_the_champion(
 
 def test_a_reviewer_chooses_it_and_the_audit_says_so(champion: str, host: Any, client: Any) -> None:
     assert client.get_model_version_by_alias(MODEL, "champion").version == champion
-    told = command(host, "rita", RITA_PASSWORD, "audit", "show", "--json").stdout.splitlines()
-    entries = [(entry["action"], entry["actor"]) for entry in map(json.loads, told)]
+    shown = command(host, "rita", RITA_PASSWORD, "audit", "show", "--json").stdout.splitlines()
+    entries = [(entry["action"], entry["actor"]) for entry in map(json.loads, shown)]
     # what the pipeline's account may do is in the audit from the first start on
     assert entries == [
         ("role_given", "tumorflow registry prepare"),
@@ -238,6 +261,21 @@ def test_a_reviewer_chooses_it_and_the_audit_says_so(champion: str, host: Any, c
         ("approved", "rita"),
     ]
     assert "4 exported copies agree" in verify(host, 4)
+
+
+def test_a_receiver_is_told_of_the_champion_under_the_secret_of_the_cluster(
+    champion: str, host: Any, told: list[tuple[dict[str, str], bytes]]
+) -> None:
+    from tumorflow.review.signature import verify
+
+    deadline = time.monotonic() + 60
+    while not told and time.monotonic() < deadline:
+        time.sleep(0.2)
+    headers, body = told[0]
+    secret = host.secrets["tumorflow-webhook"]["TUMORFLOW_WEBHOOK_SECRET"]
+    assert verify(secret, headers, body, time.time())
+    decision = json.loads(body)
+    assert (decision["action"], decision["actor"], decision["champion"]) == ("approved", "rita", champion)
 
 
 def test_a_backup_restores_into_an_empty_database(champion: str, host: Any) -> None:
