@@ -16,10 +16,11 @@ import requests
 from servers import ADMIN_PASSWORD, Registry, find_free_port, make_registry
 
 from tumorflow.cli import main
-from tumorflow.errors import ParameterError, UsageError
-from tumorflow.review.preparation import read_environment
+from tumorflow.errors import ParameterError, UnavailableError, UsageError
+from tumorflow.review import preparation
 from tumorflow.review.server import (
     choose_allowed_hosts,
+    choose_shown_host,
     find_unready,
     find_weak_secrets,
     read_database_password,
@@ -47,7 +48,7 @@ SERVICE = {**GOOD, "MLFLOW_TRACKING_USERNAME": "pipeline"}
 )
 def test_secrets_of_ones_own_are_taken(environment):
     assert find_weak_secrets(environment) == []
-    assert read_environment(environment)[KEY] == GOOD[KEY]
+    assert preparation.read_environment(environment)[KEY] == GOOD[KEY]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_secret_that_is_none_is_refused_by_its_variable_alone(environment, sec
     (sentence,) = [each for each in find_weak_secrets(environment) if variable in each][-1:]
     assert f"Received: {fault}" in sentence
     with pytest.raises(ParameterError) as refused:
-        read_environment(environment)
+        preparation.read_environment(environment)
     assert variable in str(refused.value)
     assert not secret or secret not in str(refused.value)
 
@@ -183,7 +184,7 @@ def test_the_place_is_below_runs_and_holds_no_password(monkeypatch, tmp_path):
     assert place.backend_store_uri == place.accounts_uri == "postgresql+psycopg://mlflow@db:5432/mlflow"
     assert (place.artifacts_destination, place.folder) == ("s3://bucket/mlflow", None)
     assert read_database_password(given) == "h@idden"
-    environment = read_environment({**GOOD, **given})
+    environment = preparation.read_environment({**GOOD, **given})
     assert environment["PGPASSWORD"] == "h@idden"
     assert "idden" not in environment["MLFLOW_BACKEND_STORE_URI"]
 
@@ -191,9 +192,9 @@ def test_the_place_is_below_runs_and_holds_no_password(monkeypatch, tmp_path):
 @pytest.mark.parametrize("origins", ["*", "https://a.test,*", "https://*.test"])
 def test_no_page_of_every_site_decides_in_a_reviewers_name(origins):
     with pytest.raises(ParameterError, match="MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"):
-        read_environment({**GOOD, "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": origins})
+        preparation.read_environment({**GOOD, "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": origins})
     own = {**GOOD, "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "https://registry.test"}
-    assert own.items() <= read_environment(own).items()
+    assert own.items() <= preparation.read_environment(own).items()
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_no_page_of_every_site_decides_in_a_reviewers_name(origins):
     ],
 )  # fmt: skip
 def test_what_would_open_a_way_past_the_policy_stays_off(name):
-    assert read_environment({**GOOD, name: "true"})[name] == "false"
+    assert preparation.read_environment({**GOOD, name: "true"})[name] == "false"
 
 
 @pytest.mark.parametrize("value", ["maybe", "", "0", "true"])
@@ -241,6 +242,25 @@ def test_stores_that_are_away_are_named(tmp_path):
     away = f"postgresql+psycopg://mlflow@127.0.0.1:{find_free_port()}/mlflow"
     (refused,) = find_unready(away, str(tmp_path))
     assert "OperationalError from postgresql+psycopg://" in refused
+
+
+def test_a_database_that_is_away_is_told_in_its_own_words(monkeypatch):
+    monkeypatch.setattr(preparation, "DEADLINE_SECONDS", 0)
+    uri = f"postgresql+psycopg://mlflow@127.0.0.1:{find_free_port()}/mlflow"
+    with pytest.raises(UnavailableError, match="Connection refused"):
+        preparation.wait_for_database(uri)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "shown"),
+    [
+        ("localhost:5000,127.0.0.1:5000", "localhost:5000"),
+        ("localhost:*,mlflow:5000", "mlflow:5000"),
+        ("localhost:*", "localhost:7000"),
+    ],
+)
+def test_the_address_on_the_terminal_can_be_opened(allowed, shown):
+    assert choose_shown_host(allowed, 7000) == shown
 
 
 # On a true server

@@ -138,9 +138,10 @@ def wait_for_database(uri: str) -> "Connection":
             return engine.connect()
         except OperationalError as error:
             if time.monotonic() > deadline:
+                said = " ".join(str(error.orig).split())[:300]  # libpq's words, in which is no password
                 raise UnavailableError(
                     f"The database answers within {DEADLINE_SECONDS:.0f} s. Received: "
-                    f"{type(error.orig).__name__} from {without_credentials(uri)}. "
+                    f"{said} from {without_credentials(uri)}. "
                     "Check its address, its user and password, and that it runs."
                 ) from error
             time.sleep(2)

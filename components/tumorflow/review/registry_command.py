@@ -109,8 +109,9 @@ def _serve(given: argparse.Namespace) -> int:
         "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI",
     ):  # fmt: skip
         os.environ.pop(unneeded, None)
+    address = f"http://{server.choose_shown_host(hosts, given.port)}"
     print(
-        f"The registry is at http://{hosts.split(',')[0]}; log in as {server.ADMINISTRATOR}, or with "
+        f"The registry is at {address}; log in as {server.ADMINISTRATOR}, or with "
         f"an account of `tumorflow registry users add`. Ctrl-C ends it.\n{NOTICE}",
         flush=True,
     )

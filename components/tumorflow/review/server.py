@@ -152,6 +152,11 @@ def choose_allowed_hosts(host: str, port: int, given: str) -> str:
     return f"localhost:{port},127.0.0.1:{port},[::1]:{port}"
 
 
+def choose_shown_host(allowed_hosts: str, port: int) -> str:
+    """Returns the name by which a person may open the server: the first that stands for itself alone."""
+    return next((name for name in allowed_hosts.split(",") if "*" not in name), f"localhost:{port}")
+
+
 def refuse_taken_port(host: str, port: int) -> None:
     """Does nothing if the server can listen there.
 
