@@ -231,7 +231,7 @@ def test_headers_make_nobody_a_reviewer(registry, settled, unmoved, headers):
     assert answer.status_code in (401, 403), answer.text
 
 
-@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null"])
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://localhost:8888", ""])
 def test_another_site_does_nothing_in_a_reviewers_name(registry, settled, unmoved, origin):
     content = '{"name": "settled", "version": "2", "key": "review.approve", "value": "by a page"}'
     for content_type in ("application/json", "text/plain"):

@@ -20,6 +20,7 @@ from tumorflow.errors import ParameterError, UnavailableError, UsageError
 from tumorflow.review import preparation
 from tumorflow.review.server import (
     choose_allowed_hosts,
+    choose_origins,
     choose_shown_host,
     find_unready,
     find_weak_secrets,
@@ -251,6 +252,14 @@ def test_a_database_that_is_away_is_told_in_its_own_words(monkeypatch):
         preparation.wait_for_database(uri)
 
 
+def test_pages_under_the_servers_own_names_may_change_something_and_those_that_are_named():
+    names = "registry.hospital.test:5000,localhost:*,*.wards.test"
+    own = ["https://registry.hospital.test:5000", "http://registry.hospital.test:5000"]
+    assert choose_origins(names, "").split(",") == own
+    assert choose_origins(names, " https://portal.test/ ,").split(",") == [*own, "https://portal.test"]
+    assert choose_origins("localhost:*", "") == ""
+
+
 @pytest.mark.parametrize(
     ("allowed", "shown"),
     [
@@ -407,11 +416,15 @@ def end(server: Registry, ending: signal.Signals) -> str:
 
 
 def test_a_second_server_on_the_same_folder_is_the_same_registry_and_each_ends_in_peace(registry):
-    version = registry.register("shared")
-    second = Registry(registry.folder, find_free_port(), registry.environment)
+    registry.register("shared")
+    names = {"MLFLOW_SERVER_ALLOWED_HOSTS": "registry.hospital.test,localhost:*,127.0.0.1:*"}
+    second = Registry(registry.folder, find_free_port(), {**registry.environment, **names})
     second.start()
     try:
-        assert second.approve("rita", version).status_code == 200
+        content = {"name": "shared", "version": "1", "key": "review.approve", "value": "by its page"}
+        page = {"Host": "registry.hospital.test", "Origin": "https://registry.hospital.test"}
+        answer = second.ask("rita", "POST", "model-versions/set-tag", json=content, headers=page)
+        assert answer.status_code == 200, "the page is the server's own, behind TLS"
         assert registry.champion("shared") == "1"
         assert second.audit() == registry.audit()
         assert "Traceback" not in end(second, signal.SIGINT)

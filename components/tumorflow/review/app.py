@@ -73,9 +73,9 @@ def create_app() -> Any:
     # behind MLflow's own, which authenticates
     flask_app.before_request(lambda: judge_request(engine))
     if app is not flask_app:
-        from tumorflow.review.artifact_seal import ArtifactSeal
+        from tumorflow.review.doorkeeper import Doorkeeper
 
-        app.add_middleware(ArtifactSeal, engine=engine)
+        app.add_middleware(Doorkeeper, engine=engine)
     delivery.start(engine, settings, os.environ.get(ARTIFACTS_DESTINATION_ENV_VAR, ""))
     return app
 

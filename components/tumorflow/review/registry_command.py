@@ -103,7 +103,11 @@ def _serve(given: argparse.Namespace) -> int:
     if given.workers < 1:
         raise UsageError(f"Someone has to answer. Received: --workers {given.workers}. Give at least one.")
     _make_ready(prepared=given.prepared)
-    os.environ |= {server.ALLOWED_HOSTS: hosts, "PYTHONWARNINGS": f"ignore:{MLFLOWS_OWN_WARNING}"}
+    os.environ |= {
+        server.ALLOWED_HOSTS: hosts,
+        server.ORIGINS: server.choose_origins(hosts, os.environ.get(server.ORIGINS, "")),
+        "PYTHONWARNINGS": f"ignore:{MLFLOWS_OWN_WARNING}",
+    }
     for unneeded in (  # the accounts are in the database; and the server is nobody's client
         server.ADMIN_PASSWORD, "MLFLOW_AUTH_ADMIN_USERNAME", server.USERNAME, server.PASSWORD,
         "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI",

@@ -152,6 +152,17 @@ def choose_allowed_hosts(host: str, port: int, given: str) -> str:
     return f"localhost:{port},127.0.0.1:{port},[::1]:{port}"
 
 
+def choose_origins(allowed_hosts: str, given: str) -> str:
+    """Returns the sites whose pages may change something, with commas between them: its own, and those given.
+
+    MLflow refuses what a page sends unless it knows the page's site, even where that is the server itself.
+    """
+    names = [name for name in allowed_hosts.split(",") if "*" not in name]
+    own = [f"{scheme}://{name}" for name in names for scheme in ("https", "http")]
+    others = [origin.strip().rstrip("/") for origin in given.split(",") if origin.strip()]
+    return ",".join(dict.fromkeys([*own, *others]))
+
+
 def choose_shown_host(allowed_hosts: str, port: int) -> str:
     """Returns the name by which a person may open the server: the first that stands for itself alone."""
     return next((name for name in allowed_hosts.split(",") if "*" not in name), f"localhost:{port}")
