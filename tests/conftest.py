@@ -1,9 +1,11 @@
-"""What tests anywhere share: a tiny place to work in; a container engine and the images."""
+"""What tests anywhere share: a tiny place to work in; a container engine and the images; PostgreSQL."""
 
+import itertools
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,3 +107,45 @@ def tiny_place(tmp_path_factory) -> Path:
             cv2.imwrite(str(folder / f"{number}.png"), picture)
     (place / "params.yaml").write_text(QUICK)
     return place
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The address of a PostgreSQL server, with a socket in a folder of its own, as its superuser."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    if not programs:
+        pytest.skip("needs PostgreSQL: Debian's package postgresql is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    user = "postgres" if os.geteuid() == 0 else None  # its server refuses to run as root
+    if user:
+        shutil.chown(folder, user)
+
+    def run(program: str, *arguments: str) -> None:
+        command = [str(programs[-1].parent / program), "--pgdata", str(folder / "data"), *arguments]
+        subprocess.run(command, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=120)
+
+    run("initdb", "--username=admin", "--auth=trust", "--encoding=UTF8", "--no-sync")
+    options = f"-c listen_addresses= -c fsync=off -c max_connections=200 -k {folder}"
+    run("pg_ctl", "start", "--wait", "--silent", "--log", str(folder / "log"), "--options", options)
+    yield f"postgresql+psycopg://admin@/postgres?host={folder}"
+    run("pg_ctl", "stop", "--wait", "--silent", "--mode=immediate")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def make_postgresql_database(postgresql: str) -> Callable[[], str]:
+    """Makes an empty database; returns its address as a role that owns it and no more, as MLflow has one."""
+    numbers = itertools.count(1)
+
+    def make() -> str:
+        from sqlalchemy import create_engine, text
+
+        name = f"mlflow{next(numbers)}"
+        admin = create_engine(postgresql, isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE ROLE {name} LOGIN"))
+            connection.execute(text(f"CREATE DATABASE {name} OWNER {name}"))
+        admin.dispose()
+        return postgresql.replace("admin@/postgres", f"{name}@/{name}")
+
+    return make

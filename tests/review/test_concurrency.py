@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,7 +12,23 @@ from servers import Registry, Version, make_registry
 from tumorflow.review.audit import champions, find_faults, from_json
 
 pytestmark = pytest.mark.timeout(600)
-KILLS = 10
+KILLS = 5
+"""On each kind of database."""
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def registry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A server with accounts, on a database of either kind."""
+    own = {}
+    if request.param == "postgresql":
+        own["MLFLOW_BACKEND_STORE_URI"] = request.getfixturevalue("make_postgresql_database")()
+    server = make_registry(tmp_path_factory.mktemp("registry"), **own)
+    server.start()
+    try:
+        server.make_accounts()
+        yield server
+    finally:
+        server.kill()
 
 
 def assert_agreed(registry: Registry, model: str) -> None:
@@ -54,35 +71,29 @@ def test_two_reviewers_at_once_decide_one_after_the_other(registry):
         assert_agreed(registry, "contested")
 
 
-def test_a_server_that_is_killed_has_decided_or_not(tmp_path):
-    registry = make_registry(tmp_path)
-    registry.start()
+def test_a_server_that_is_killed_has_decided_or_not(registry):
     seeded = random.Random(11)
-    try:
-        registry.make_accounts()
-        versions = [registry.register("killed") for _ in range(2)]
-        for kill in range(KILLS):
-            wanted = versions[kill % 2]
-            reason = f"decided before kill {kill}"
-            with ThreadPoolExecutor(1) as pool:
-                asked = pool.submit(ask_until_the_end, registry, wanted, reason)
-                time.sleep(seeded.uniform(0, 0.25))
-                registry.kill()
-                answered = asked.result()
-            registry.start()
-            assert_agreed(registry, "killed")
-            made = [entry for entry in registry.audit("killed") if entry["reason"] == reason]
-            assert len(made) <= 1
-            if answered == 200:
-                assert len(made) == 1
-            if not made:  # the reviewer asks again
-                assert registry.approve("rita", wanted, reason).status_code == 200
-            assert registry.champion("killed") == wanted.number
-            assert registry.approve("rita", wanted, reason).status_code == 200  # a retry of the client's
-            made = [entry for entry in registry.audit("killed") if entry["reason"] == reason]
+    versions = [registry.register("killed") for _ in range(2)]
+    for kill in range(KILLS):
+        wanted = versions[kill % 2]
+        reason = f"decided before kill {kill}"
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(ask_until_the_end, registry, wanted, reason)
+            time.sleep(seeded.uniform(0, 0.25))
+            registry.kill()
+            answered = asked.result()
+        registry.start()
+        assert_agreed(registry, "killed")
+        made = [entry for entry in registry.audit("killed") if entry["reason"] == reason]
+        assert len(made) <= 1
+        if answered == 200:
             assert len(made) == 1
-    finally:
-        registry.kill()
+        if not made:  # the reviewer asks again
+            assert registry.approve("rita", wanted, reason).status_code == 200
+        assert registry.champion("killed") == wanted.number
+        assert registry.approve("rita", wanted, reason).status_code == 200  # a retry of the client's
+        made = [entry for entry in registry.audit("killed") if entry["reason"] == reason]
+        assert len(made) == 1
 
 
 def ask_until_the_end(registry: Registry, version: Version, reason: str) -> int:
