@@ -229,4 +229,6 @@ def test_another_worker_takes_over_from_one_that_is_killed(ledger, database_uri,
             worker.kill()
             worker.wait()
     assert list(dict.fromkeys(listener.sequences)) == [1, 2, 3, 4, 5, 6]
-    assert len(listener.got) == 6  # nobody died between an answer and its note: each came once
+    assert len(set(listener.got)) == 6
+    # who is killed between an answer and its note leaves that one entry to be sent again
+    assert len(listener.got) <= 6 + 2
