@@ -81,10 +81,10 @@ def describe_versions(client: "MlflowClient", name: str) -> list[str]:
 
 def describe_version(version: Any) -> str:
     """Returns what was decided on a version, in a line."""
-    gate = version.tags.get("tumorflow.decision", "no gate")
-    aliases = f", {' and '.join(sorted(version.aliases))}" if version.aliases else ""
+    gate = version.tags.get("tumorflow.decision", "none")
     decided = f"{version.tags[STATUS]} by {version.tags[BY]}" if STATUS in version.tags else "not decided on"
-    return f"{version.name}/{version.version}: {gate} by the gate; {decided}{aliases}"
+    aliases = f"; alias {', '.join(sorted(version.aliases))}" if version.aliases else ""
+    return f"{version.name}/{version.version}: gate {gate}; {decided}{aliases}"
 
 
 def _explain(error: Any, name: str, version: str) -> Exception:
