@@ -242,6 +242,18 @@ def _as_tags(tags: dict[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": value} for key, value in tags.items()]
 
 
+@contextmanager
+def running_registry(folder: Path, **environment: str) -> Iterator[Registry]:
+    """A server with the accounts of the tests; all its processes end with the block."""
+    server = make_registry(folder, **environment)
+    server.start()
+    try:
+        server.make_accounts()
+        yield server
+    finally:
+        server.kill()
+
+
 def make_registry(folder: Path, **environment: str) -> Registry:
     """Returns a server that is not started yet."""
     own = {

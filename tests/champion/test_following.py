@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import requests
-from servers import Registry, find_free_port, make_registry, password_of
+from servers import Registry, find_free_port, password_of, running_registry
 
 from tumorflow.champion.follower import resolve_current
 from tumorflow.review import signature
@@ -38,17 +38,11 @@ def port() -> int:
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Registry]:
     """A server that tells a follower of its decisions."""
-    server = make_registry(
-        tmp_path_factory.mktemp("registry"),
-        TUMORFLOW_WEBHOOK_URLS=f"http://127.0.0.1:{port}/champion",
-        TUMORFLOW_WEBHOOK_SECRET=SECRET,
-    )
-    server.start()
-    try:
-        server.make_accounts()
+    receiver = f"http://127.0.0.1:{port}/champion"
+    with running_registry(
+        tmp_path_factory.mktemp("registry"), TUMORFLOW_WEBHOOK_URLS=receiver, TUMORFLOW_WEBHOOK_SECRET=SECRET
+    ) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @contextmanager

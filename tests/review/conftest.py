@@ -3,15 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from servers import Registry, make_registry
+from servers import Registry, running_registry
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    server = make_registry(tmp_path_factory.mktemp("registry"))
-    server.start()
-    try:
-        server.make_accounts()
+    with running_registry(tmp_path_factory.mktemp("registry")) as server:
         yield server
-    finally:
-        server.kill()

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from servers import Registry, Version, make_registry
+from servers import Registry, Version, running_registry
 
 from tumorflow.review.audit import champions, find_faults, from_json
 
@@ -22,13 +22,8 @@ def registry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     own = {}
     if request.param == "postgresql":
         own["MLFLOW_BACKEND_STORE_URI"] = request.getfixturevalue("make_postgresql_database")()
-    server = make_registry(tmp_path_factory.mktemp("registry"), **own)
-    server.start()
-    try:
-        server.make_accounts()
+    with running_registry(tmp_path_factory.mktemp("registry"), **own) as server:
         yield server
-    finally:
-        server.kill()
 
 
 def assert_agreed(registry: Registry, model: str) -> None:
