@@ -1,4 +1,5 @@
 import json
+import shutil
 from types import SimpleNamespace
 
 import cv2
@@ -8,7 +9,7 @@ import pytest
 
 from tumorflow.errors import ParameterError
 from tumorflow.export.step import run
-from tumorflow.files import write_json
+from tumorflow.files import read_json, write_json
 from tumorflow.membership import digest, read_members
 from tumorflow.params import ExportParams
 from tumorflow.tracker import RegisteredVersion, Untracked
@@ -159,3 +160,12 @@ def test_missing_parity_takes_an_acceptance_back(inputs, tmp_path):
 def test_the_reviewers_alias_is_refused(inputs, tmp_path):
     with pytest.raises(ParameterError, match="champion"):
         export(inputs, tmp_path / "release", alias="champion")
+
+
+def test_an_evaluation_from_before_images_were_recorded_can_be_exported(inputs, tmp_path):
+    older = shutil.copytree(inputs["evaluation"], tmp_path / "evaluation")
+    record = read_json(older / "record.json")
+    del record["image"]
+    write_json(older / "record.json", record)
+    done = export({**inputs, "evaluation": older}, tmp_path / "release")
+    assert "tumorflow.image" not in done.registry.registration.tags

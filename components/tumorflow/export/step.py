@@ -177,8 +177,8 @@ def _register(
         "tumorflow.decision_hash": hash_file(release / "decision.json"),
         "tumorflow.model_hash": record["lineage"]["train"]["content_hash"],
     }
-    if record["image"]:  # the one that trains, evaluates and exports; a process on its own has none
-        tags["tumorflow.image"] = record["image"]
+    if image := record.get("image"):  # a process on its own has none, and an older record does not say
+        tags["tumorflow.image"] = image
     if decision["champion"]:
         tags["tumorflow.champion"] = decision["champion"]
         tags["tumorflow.not_judged"] = ", ".join(rule["name"] for rule in decision["not_judged"]) or "none"
