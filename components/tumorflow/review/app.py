@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tumorflow.errors import UsageError
-from tumorflow.review.policy import ROLES, VIEWER, WRITERS, Refusal
+from tumorflow.review.policy import ROLES, SAFE_METHODS, VIEWER, WRITERS, Refusal
 from tumorflow.review.settings import read_settings
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 PROVEN = ("3.17.2",)
 """The versions of MLflow that the attacks in tests/review are tried on."""
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 READING_ENDPOINTS = frozenset(
     {
         "_batch_get_trace_infos",
@@ -37,6 +36,8 @@ READING_ENDPOINTS = frozenset(
     }
 )
 """Of MLflow's routes, those that only read although they are no GET."""
+LOGGED_MODEL_TAG_ENDPOINTS = ("_set_logged_model_tags", "_delete_logged_model_tag")
+"""MLflow writes these past the session, where no row shows."""
 ACCOUNT_ROUTES = ("/users/", "/roles/")
 """MLflow's own validators say who may manage accounts."""
 AUDIT_PATH = "/api/2.0/tumorflow/audit"
@@ -125,7 +126,8 @@ def judge_request(engine: "Engine") -> "Response | None":
 
     if request.method in SAFE_METHODS or request.endpoint in READING_ENDPOINTS or request.endpoint is None:
         return None
-    if any(part in request.path for part in ACCOUNT_ROUTES):
+    route = str(request.url_rule)  # in which is no artifact's path, as it would be in the address
+    if any(part in route for part in ACCOUNT_ROUTES):
         return None
     actor = identify()
     if not actor.name:  # MLflow asks nobody's name there
@@ -156,10 +158,7 @@ def judge_files(engine: "Engine") -> Refusal | None:
     from tumorflow.review.artifacts import SEALED, find_ids, judge_artifact
 
     named = request.view_args or {}
-    if request.endpoint in (
-        "_set_logged_model_tags",
-        "_delete_logged_model_tag",
-    ):  # MLflow writes no row there
+    if request.endpoint in LOGGED_MODEL_TAG_ENDPOINTS:
         with engine.connect() as connection:
             return SEALED if records.is_sealed(connection, [named["model_id"]]) else None
     path = named.get("artifact_path")

@@ -11,13 +11,12 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tumorflow.review.artifacts import judge_artifact
-from tumorflow.review.policy import Refusal
+from tumorflow.review.policy import SAFE_METHODS, Refusal
 from tumorflow.review.server import ORIGINS
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 PROXY = "/mlflow-artifacts/"
 CLOSED = ("/mlflow/assistant", "/mlflow/mcp-servers", "/gateway/", "/ajax-api/3.0/jobs")
 """Services for language models. The assistant runs commands on the server, for any account that comes by way

@@ -8,6 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+"""Of requests: they change nothing."""
 CHAMPION = "champion"
 ENGINEER, PIPELINE, REVIEWER, VIEWER = "engineer", "pipeline", "reviewer", "viewer"
 ROLES = (ENGINEER, PIPELINE, REVIEWER, VIEWER)
