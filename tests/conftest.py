@@ -86,6 +86,7 @@ evaluate:
   max_calibration_error: 1.0
   require_better_than_chance: false
   min_test_groups_per_class: 1
+export: {variants: [float32, dynamic]}
 """
 
 

@@ -15,7 +15,7 @@ from tumorflow.cluster import ClusterParams
 from tumorflow.errors import ParameterError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Variant = Literal["float32", "dynamic"]
+Variant = Literal["float32", "float16", "dynamic", "int8"]
 PositiveInt = Annotated[int, Field(ge=1)]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_. -]+$")]
 
@@ -182,11 +182,15 @@ class ExportParams(Section):
     """TFLite, its parity with Keras, and the registered name."""
 
     registered_model: ModelName = "tumorflow-ct"
-    variants: tuple[Variant, ...] = ("float32", "dynamic")
+    variants: tuple[Variant, ...] = ("float32", "float16", "dynamic", "int8")
     required_variants: tuple[Variant, ...] = ("float32",)
     """A model is rejected if one of these misses parity; any other that does is left out of the release."""
     calibration_slices: PositiveInt = 96
-    """Training slices on which the shift that quantisation makes is measured."""
+    """Training slices, drawn by class and group, from which quantisation learns the range of values."""
+    int8_input_output: Literal["float32", "int8", "uint8"] = "float32"
+    """Type of what int8 takes and gives; the file says scale and zero point."""
+    licence: str = "research use only; ImageNet weights of the backbone: Apache-2.0"
+    """Of the model, as its files say it."""
     min_label_agreement: Fraction = 0.95
     max_probability_difference: Fraction = 0.2
 

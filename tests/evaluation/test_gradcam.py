@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tumorflow import explanation
 from tumorflow.evaluation import gradcam
 
 # Keras 3.15 converts TensorFlow variables without the copy keyword that NumPy 2 asks for
@@ -12,19 +13,19 @@ def test_weighs_channels_by_their_mean_gradient():
     maps[0, 0], maps[1, 1], maps[0, 1] = (4, 0), (0, 4), (2, 1)
     gradients = np.broadcast_to(np.array([0.5, -1.0], np.float32), (2, 2, 2))
     # .5 · first − 1 · second: 2, 0, −4 → 0, and 0; the greatest becomes 1
-    np.testing.assert_array_equal(gradcam.weigh(maps, gradients, 2, 2), [[1, 0], [0, 0]])
+    np.testing.assert_array_equal(explanation.weigh(maps, gradients, 2, 2), [[1, 0], [0, 0]])
 
 
 @pytest.mark.parametrize("gradient", [0.0, -1.0, np.nan])
 def test_a_map_with_nothing_positive_is_flat_zero(gradient):
-    heat = gradcam.weigh(np.ones((2, 2, 3), np.float32), np.full((2, 2, 3), gradient, np.float32), 8, 6)
+    heat = explanation.weigh(np.ones((2, 2, 3), np.float32), np.full((2, 2, 3), gradient, np.float32), 8, 6)
     np.testing.assert_array_equal(heat, np.zeros((8, 6)))
 
 
 def test_heat_is_within_bounds_at_the_size_of_the_image():
     generator = np.random.default_rng(0)
     maps, gradients = generator.normal(size=(2, 4, 5, 8)).astype(np.float32)
-    heat = gradcam.weigh(maps, gradients, 40, 30)
+    heat = explanation.weigh(maps, gradients, 40, 30)
     assert heat.shape == (40, 30)
     assert heat.dtype == np.float32
     assert heat.min() >= 0
@@ -49,7 +50,7 @@ def test_finds_the_last_pooling_behind_attention(network):
     maps = layers.Multiply(name="attended")([maps, layers.Dense(4)(weight)])
     pooled = layers.GlobalAveragePooling2D()(maps)
     model = keras.Model(images, layers.Dense(2, activation="softmax")(pooled))
-    assert gradcam.find_feature_map(model) is model.get_layer("attended").output
+    assert explanation.find_feature_map(model) is model.get_layer("attended").output
     assert gradcam.explain(model, np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, 16, 16)
 
 

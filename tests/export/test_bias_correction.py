@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from tumorflow.export import bias_correction, conversion, parity
+from tumorflow import litert
+from tumorflow.export import bias_correction, conversion
 
 
 def test_the_shift_by_hand():
@@ -47,7 +48,7 @@ def test_a_corrected_models_mean_features_are_nearer_to_keras_once_quantised(net
         return keras.Model(model.inputs, model.layers[-2].output)
 
     def quantised_mean(model):
-        return parity.predict_with_tflite(conversion.convert(hidden(model), "dynamic"), slices).mean(axis=0)
+        return litert.classify_all(conversion.convert(hidden(model), "dynamic"), slices).mean(axis=0)
 
     exact = hidden(network).predict(np.array(slices, np.float32), verbose=0).mean(axis=0)
     assert np.abs(quantised_mean(corrected) - exact).sum() < np.abs(quantised_mean(network) - exact).sum()

@@ -3,7 +3,8 @@ import os
 import numpy as np
 import pytest
 
-from tumorflow.export import conversion, parity
+from tumorflow import litert
+from tumorflow.export import conversion
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +34,13 @@ def test_tflite_answers_as_keras_does(trained_model, slices, variant, tolerance,
     expected = trained_model.predict(np.array(slices, dtype=np.float32), verbose=0).astype(np.float64)
     assert np.ptp(expected, axis=0).max() > 0.05, "a constant answer would test nothing"
     flatbuffer = conversion.convert(trained_model, variant)
-    answers = parity.predict_with_tflite(flatbuffer, slices)
+    answers = litert.classify_all(flatbuffer, slices)
     assert answers == pytest.approx(expected, abs=tolerance)
     assert capfd.readouterr() == ("", "")
 
 
 def test_what_native_code_prints_is_captured_and_given_back(capfd):
-    with conversion.captured_output() as log:
+    with litert.captured_output() as log:
         os.write(1, b"from C to stdout\n")
         os.write(2, b"from C to stderr\n")
         assert log.read_text() == "from C to stdout\nfrom C to stderr\n"

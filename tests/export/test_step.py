@@ -1,5 +1,6 @@
 import json
 import shutil
+import zipfile
 from types import SimpleNamespace
 
 import cv2
@@ -8,14 +9,16 @@ import pandas as pd
 import pytest
 
 from tumorflow.errors import ParameterError
-from tumorflow.export.step import run
+from tumorflow.export.step import draw_representative, run
 from tumorflow.files import read_json, write_json
+from tumorflow.litert import Classifier
 from tumorflow.membership import digest, read_members
+from tumorflow.model_file import unpack
 from tumorflow.params import ExportParams
 from tumorflow.tracker import RegisteredVersion, Untracked
 
 CLASSES = ("normal", "benign", "malignant")
-PARAMS = ExportParams(calibration_slices=4)
+PARAMS = ExportParams(calibration_slices=4, variants=("float32", "dynamic"))
 
 
 class Registry(Untracked):
@@ -57,14 +60,26 @@ def inputs(tmp_path_factory):
             "slice_id": [f"s{number}" for number in range(12)],
             "shard": "shard-00000.npy",
             "row": range(12),
-            "split": ["train"] * 4 + ["test"] * 8,
+            "split": ["train"] * 2 + ["validation"] * 2 + ["test"] * 8,
+            "label": [CLASSES[number % 3] for number in range(12)],
+            "slice_thickness_mm": 2.5,
             "group": [f"group-{number // 2}" for number in range(12)],
             "patient": [f"P-{number // 2}" for number in range(12)],
             "content_hash": [f"{number:064}" for number in range(12)],
         }
     )
     index.to_parquet(folders["tensors"] / "index.parquet")
-    write_json(folders["tensors"] / "preprocessing.json", {"split_hash": "s" * 64})
+    write_json(
+        folders["tensors"] / "preprocessing.json",
+        {
+            "split_hash": "s" * 64,
+            "method": "windows",
+            "image_size_px": 16,
+            "windows": [{"window_center_hu": 40, "window_width_hu": 400}],
+            "intensity_unit": "HU",
+            "air": [0, 0, 0],
+        },
+    )
 
     answers = network.predict(slices[4:][::-1].astype(np.float32), verbose=0)
     predictions = pd.DataFrame(answers, columns=[f"probability_{name}" for name in CLASSES])
@@ -127,8 +142,8 @@ def test_an_accepted_model_is_released_with_its_evidence(inputs, tmp_path):
     assert "(get-artifact?path=evidence/overview.png&run_uuid=run-1)" in told
     assert "overview.png" in done.registry.evidence
     members = done.registry.members
-    assert members.groupby("split")["group"].nunique().to_dict() == {"train": 2, "test": 4}
-    trained_on = {digest("patient", "P-0"), digest("patient", "P-1")}
+    assert members.groupby("split")["group"].nunique().to_dict() == {"train": 1, "validation": 1, "test": 4}
+    trained_on = {digest("patient", "P-0")}
     assert set(members[members["split"] == "train"]["patient"]) == trained_on
 
 
@@ -169,3 +184,43 @@ def test_an_evaluation_from_before_images_were_recorded_can_be_exported(inputs, 
     write_json(older / "record.json", record)
     done = export({**inputs, "evaluation": older}, tmp_path / "release")
     assert "tumorflow.image" not in done.registry.registration.tags
+
+
+def test_every_variant_says_itself_how_to_use_it(inputs, tmp_path):
+    done = export(inputs, tmp_path / "release", params=ExportParams(calibration_slices=4))
+    files = sorted((done.folder / "tflite").iterdir())
+    assert [file.stem for file in files] == ["model_dynamic", "model_float16", "model_float32", "model_int8"]
+    for file in files:
+        content = file.read_bytes()
+        said = unpack(content)
+        assert said.about["variant"] == file.stem.removeprefix("model_")
+        assert said.about["classes"] == list(CLASSES)
+        assert said.about["preprocessing"]["windows"] == [{"window_center_hu": 40, "window_width_hu": 400}]
+        assert said.about["slice_thickness_mm"] == [2.5, 2.5]
+        with zipfile.ZipFile(file) as archive:
+            assert archive.read("labels.txt").decode().split() == list(CLASSES)
+        answer = Classifier(content).answer(np.full((16, 16, 3), 90, np.uint8))
+        assert answer.probabilities.sum() == pytest.approx(1, abs=0.02)
+        assert answer.feature_map.shape == (14, 14, 8)
+        assert said.arrays["feature_mean"].shape == (8,)
+    figures = read_json(done.folder / "parity.json")
+    assert {name: set(each["speed"]) for name, each in figures.items()} == {
+        name: {"1", "2"} for name in figures
+    }
+    assert all(each["speed"]["1"]["median_ms"] > 0 for each in figures.values())
+
+
+def test_representative_slices_come_from_each_class_and_group_in_turn(tmp_path):
+    (tmp_path / "shards").mkdir()
+    np.save(tmp_path / "shards" / "shard.npy", np.arange(8, dtype=np.uint8).reshape(8, 1, 1, 1))
+    index = pd.DataFrame(
+        {
+            "shard": "shard.npy",
+            "row": range(8),
+            "split": ["train"] * 7 + ["test"],
+            "label": ["a", "a", "a", "b", "b", "a", "b", "b"],
+            "group": ["p", "p", "q", "r", "r", "p", "s", "s"],
+        }
+    )
+    drawn = draw_representative(tmp_path, index, "train", 6)
+    assert [int(pixels[0, 0, 0]) for pixels in drawn] == [0, 3, 2, 6, 1, 4]

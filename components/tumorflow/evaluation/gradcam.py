@@ -3,17 +3,16 @@
 Explained is the class that the model predicts, by the gradient of its score before the softmax.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from tumorflow.evaluation.metrics import Floats, Integers
+from tumorflow.explanation import find_feature_map, weigh
 
 if TYPE_CHECKING:
     import keras
-
-NAMED_MAP = "feature_map"
 
 
 def choose_slices(truth: Integers, probabilities: Floats, groups: Integers, count: int) -> Integers:
@@ -40,29 +39,6 @@ def choose_slices(truth: Integers, probabilities: Floats, groups: Integers, coun
     return np.array(chosen, dtype=np.int64)
 
 
-def find_feature_map(model: "keras.Model") -> Any | None:
-    """Returns the symbolic feature map (batch, rows, columns, channels) pooled last; None without one.
-
-    It is the output of the layer called `feature_map`, else what the last layer takes that turns maps into
-    vectors. The poolings inside attention blocks come earlier in the graph.
-    """
-    for layer in model.layers:
-        if layer.name == NAMED_MAP:
-            return layer.output
-    for layer in reversed(model.layers):
-        taken, given = getattr(layer, "input", None), getattr(layer, "output", None)
-        if hasattr(layer, "layers") or isinstance(taken, list) or isinstance(given, list):
-            continue
-        if rank(taken) == 4 and rank(given) == 2:
-            return taken
-    return None
-
-
-def rank(tensor: Any) -> int:
-    """Returns how many axes a symbolic tensor has; 0 for none."""
-    return len(getattr(tensor, "shape", ()))
-
-
 def explain(model: "keras.Model", images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32] | None:
     """Returns heat maps (n, height, width) float32, 0 to 1, of the predicted class; None where impossible.
 
@@ -86,21 +62,3 @@ def explain(model: "keras.Model", images: npt.NDArray[np.uint8]) -> npt.NDArray[
     gradients = np.asarray(tape.gradient(predicted, maps))
     height, width = images.shape[1:3]
     return np.stack([weigh(*pair, height, width) for pair in zip(np.asarray(maps), gradients, strict=True)])
-
-
-def weigh(
-    maps: npt.NDArray[np.float32], gradients: npt.NDArray[np.float32], height: int, width: int
-) -> npt.NDArray[np.float32]:
-    """Returns the heat map (height, width) float32, 0 to 1, of one slice (equations 1 and 2).
-
-    `maps` and their `gradients` are (rows, columns, channels). The strongest place is 1, unless nothing is
-    positive or finite: then all is 0.
-    """
-    import cv2
-
-    heat = np.maximum(maps @ gradients.mean(axis=(0, 1)), 0)
-    peak = heat.max(initial=0)
-    if not np.isfinite(peak) or peak <= 0:
-        return np.zeros((height, width), dtype=np.float32)
-    enlarged = cv2.resize((heat / peak).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(np.clip(enlarged, 0, 1), dtype=np.float32)

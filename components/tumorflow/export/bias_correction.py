@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tumorflow.export.conversion import convert
-from tumorflow.export.parity import predict_with_tflite
+from tumorflow.litert import classify_all
 
 
 def correct_bias(model: Any, slices: Sequence[npt.NDArray[np.uint8]]) -> Any:
@@ -33,7 +33,7 @@ def correct_bias(model: Any, slices: Sequence[npt.NDArray[np.uint8]]) -> Any:
         return corrected
     features = keras.Model(corrected.inputs, pooling[-1].output)
     exact = features.predict(np.array(slices, dtype=np.float32), verbose=0)
-    rounded = predict_with_tflite(convert(features, "dynamic"), slices)
+    rounded = classify_all(convert(features, "dynamic"), slices)
     kernel, bias = dense[0].get_weights()
     dense[0].set_weights([kernel, shift_bias(kernel, bias, exact, rounded)])
     return corrected

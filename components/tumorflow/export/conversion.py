@@ -1,16 +1,15 @@
 """Keras to TFLite, quietly."""
 
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from pathlib import Path
 from typing import Any, Literal
 
-from tumorflow.errors import UnavailableError
+import numpy as np
 
-Variant = Literal["float32", "dynamic"]
+from tumorflow.errors import UnavailableError
+from tumorflow.explanation import NAMED_MAP, Head, find_feature_map
+from tumorflow.litert import captured_output
+
+Variant = Literal["float32", "float16", "dynamic"]
+PROBABILITIES = "probabilities"
 
 
 def convert(model: Any, variant: Variant) -> bytes:
@@ -18,8 +17,8 @@ def convert(model: Any, variant: Variant) -> bytes:
 
     Args:
         model: a Keras model, (batch, height, width, 3) float32 0–255 → (batch, classes) probabilities.
-        variant: `float32` keeps the weights as they are, `dynamic` stores them in 8 bits and computes in
-            float32 where the kernels need it (dynamic-range quantisation).
+        variant: `float32` keeps the weights as they are, `float16` halves them, `dynamic` stores them
+            in 8 bits and computes in float32 where the kernels need it (dynamic-range quantisation).
 
     Raises:
         UnavailableError: the converter gave up; the message has its last words.
@@ -29,8 +28,10 @@ def convert(model: Any, variant: Variant) -> bytes:
     with captured_output() as log:
         try:
             converter = tf.lite.TFLiteConverter.from_keras_model(model)
-            if variant == "dynamic":
+            if variant != "float32":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if variant == "float16":
+                converter.target_spec.supported_types = [tf.float16]
             converted: bytes = converter.convert()
         except Exception as error:
             last_words = str(error).strip().splitlines()[-1:] or ["no detail"]
@@ -42,20 +43,33 @@ def convert(model: Any, variant: Variant) -> bytes:
     return converted
 
 
-@contextmanager
-def captured_output() -> Iterator[Path]:
-    """Yields a file that takes all that this process prints, native code included, while the block runs."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = {number: os.dup(number) for number in (1, 2)}
-    with tempfile.NamedTemporaryFile("w", prefix="tumorflow-converter-", suffix=".log") as log:
-        try:
-            for number in kept:
-                os.dup2(log.fileno(), number)
-            with redirect_stdout(log), redirect_stderr(log):
-                yield Path(log.name)
-        finally:
-            log.flush()
-            for number, original in kept.items():
-                os.dup2(original, number)
-                os.close(original)
+def expose_feature_map(model: Any) -> Any:
+    """Returns a Keras model that gives its last feature map beside the probabilities, where it has one.
+
+    From both, and the head, Grad-CAM can be computed without TensorFlow.
+    """
+    import keras
+
+    feature_map = find_feature_map(model)
+    if feature_map is None:
+        return model
+    return keras.Model(model.inputs, {PROBABILITIES: model.output, NAMED_MAP: feature_map})
+
+
+def read_head(model: Any) -> Head | None:
+    """Returns what follows a Keras model's last feature map; None where it is more than dense layers."""
+    import keras
+
+    feature_map = find_feature_map(model)
+    pooled = [
+        place
+        for place, layer in enumerate(model.layers)
+        if isinstance(layer, keras.layers.GlobalAveragePooling2D) and layer.input is feature_map
+    ]
+    if not pooled:
+        return None
+    layers = [layer for layer in model.layers[pooled[0] + 1 :] if not isinstance(layer, keras.layers.Dropout)]
+    names = [layer.activation.__name__ for layer in layers if isinstance(layer, keras.layers.Dense)]
+    if len(names) != len(layers) or names != ["relu"] * (len(layers) - 1) + ["softmax"]:
+        return None
+    return Head([(np.asarray(layer.kernel), np.asarray(layer.bias)) for layer in layers])

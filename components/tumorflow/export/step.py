@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,12 @@ import numpy.typing as npt
 
 from tumorflow import membership
 from tumorflow.errors import ParameterError
-from tumorflow.export import conversion, overview, parity
-from tumorflow.export.bias_correction import correct_bias
+from tumorflow.export import conversion, metadata, overview, parity, speed, variants
 from tumorflow.export.description import Facts, describe
 from tumorflow.files import hash_file, read_json, write_bytes, write_json
 from tumorflow.lineage import RECORD, combine_params_hashes, hash_content, hash_params
+from tumorflow.litert import classify_all
+from tumorflow.model_file import ModelFile, pack
 from tumorflow.params import ExportParams
 from tumorflow.progress import track
 from tumorflow.tensorflow_runtime import configure
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REVIEWERS_ALIAS = "champion"
+THREADS = (1, 2)
+VALIDATION_SLICES = 256
 
 
 def run(
@@ -55,27 +59,42 @@ def run(
     predictions, slices = read_test_slices(tensors, evaluation)
     expected = predictions[[f"probability_{name}" for name in params.classes]].to_numpy(np.float64)
 
-    convertible = {"float32": network}
-    if "dynamic" in params.variants:
-        calibration = read_training_slices(tensors, params.calibration_slices)
-        convertible["dynamic"] = correct_bias(network, calibration)
+    index = read_index(tensors)
+    representative = draw_representative(tensors, index, "train", params.calibration_slices)
+    about = metadata.describe_file(
+        params,
+        preprocessing=read_json(tensors / "preprocessing.json"),
+        lineage=read_json(evaluation / RECORD)["lineage"],
+        thickness_mm=metadata.measure_thickness(index),
+        head=conversion.read_head(network),
+        distribution=metadata.describe_distribution(
+            network, representative, draw_representative(tensors, index, "validation", VALIDATION_SLICES)
+        ),
+    )
+
+    def check(name: str, flatbuffer: bytes) -> parity.Parity:
+        counted = track(slices, len(slices), f"export: {name} against Keras", "slices")
+        return parity.compare(expected, classify_all(flatbuffer, counted))
 
     parities: dict[str, parity.Parity] = {}
-    sizes: dict[str, int] = {}
+    measured: dict[str, dict[str, Any]] = {}
     (release / "tflite").mkdir()
-    for variant in params.variants:
-        flatbuffer = conversion.convert(convertible[variant], variant)
-        counted = track(slices, len(slices), f"export: {variant} against Keras", "slices")
-        parities[variant] = parity.compare(expected, parity.predict_with_tflite(flatbuffer, counted))
-        sizes[variant] = len(flatbuffer)
-        kept = all(rule["passed"] for rule in parity.judge(variant, parities[variant], params))
-        if kept or variant in params.required_variants:
-            write_bytes(release / "tflite" / f"model_{variant}.tflite", flatbuffer)
-        else:
-            print(
-                f"note: TFLite {variant} misses parity with Keras and is left out of the release", flush=True
-            )
-    figures = parity.as_json(parities, sizes)
+    for name in params.variants:
+        built = variants.build(name, network, representative, partial(check, name), params)
+        parities[name] = built.parity
+        file = release / "tflite" / f"model_{name}.tflite"
+        named = ModelFile({**about.about, "variant": name}, about.arrays)
+        write_bytes(file, pack(built.flatbuffer, named))
+        measured[name] = {
+            "size_bytes": file.stat().st_size,
+            "float_nodes": built.float_nodes,
+            "speed": {str(threads): asdict(speed.measure(file, threads)) for threads in THREADS},
+        }
+        kept = all(rule["passed"] for rule in parity.judge(name, built.parity, params))
+        if not kept and name not in params.required_variants:
+            file.unlink()
+            print(f"note: TFLite {name} misses parity with Keras and is left out of the release", flush=True)
+    figures = parity.as_json(parities, measured)
     write_json(release / "parity.json", figures)
 
     rules = [
@@ -138,12 +157,26 @@ def read_test_slices(tensors: Path, evaluation: Path) -> tuple["pd.DataFrame", S
     return predictions, ShardSlices(tensors, rows)
 
 
-def read_training_slices(tensors: Path, count: int) -> list[npt.NDArray[np.uint8]]:
-    """Returns the first `count` training slices; they lie in the shards in random order."""
+def read_index(tensors: Path) -> "pd.DataFrame":
+    """Returns where each slice lies, its class, group, split and thickness."""
     import pandas as pd
 
-    index = pd.read_parquet(tensors / "index.parquet", columns=["shard", "row", "split"])
-    return list(ShardSlices(tensors, index[index["split"] == "train"].head(count)))
+    columns = ["shard", "row", "split", "label", "group", "slice_thickness_mm"]
+    return pd.read_parquet(tensors / "index.parquet", columns=columns)
+
+
+def draw_representative(
+    tensors: Path, index: "pd.DataFrame", split: str, count: int
+) -> list[npt.NDArray[np.uint8]]:
+    """Returns at most `count` slices of a split: each class in turn, and in it each group in turn.
+
+    The rows of `index` lie in random order, so that the first slice of a group is any of its slices.
+    """
+    rows = index[index["split"] == split].copy()
+    rows["of_group"] = rows.groupby(["label", "group"]).cumcount()
+    rows = rows.sort_values("of_group", kind="stable")
+    rows["of_class"] = rows.groupby("label").cumcount()
+    return list(ShardSlices(tensors, rows.sort_values(["of_class", "label"], kind="stable").head(count)))
 
 
 def _register(

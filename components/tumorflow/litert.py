@@ -1,0 +1,126 @@
+"""A TFLite file and its answers: what export measures is what a service says. LiteRT alone, no TensorFlow."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tumorflow.errors import SourceError
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one slice."""
+
+    probabilities: npt.NDArray[np.float64]
+    """(classes,)."""
+    feature_map: npt.NDArray[np.float32] | None
+    """(rows, columns, channels), of a model that gives it."""
+
+
+class Classifier:
+    """A TFLite classifier of one slice at a time; not for several threads at once."""
+
+    def __init__(self, flatbuffer: bytes, threads: int = 1) -> None:
+        """Loads a model with a batch of one.
+
+        Args:
+            flatbuffer: the file's content; inputs and outputs are float32, or 8 bits with their scale.
+            threads: for LiteRT's kernels; one makes the result repeatable.
+
+        Raises:
+            SourceError: it is no such model.
+        """
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            with captured_output():  # the runtime greets on stderr
+                self._interpreter = Interpreter(model_content=flatbuffer, num_threads=threads)
+                self._interpreter.allocate_tensors()
+            (self._given,) = self._interpreter.get_input_details()
+            outputs = {len(output["shape"]): output for output in self._interpreter.get_output_details()}
+            self._probabilities, self._feature_map = outputs[2], outputs.get(4)
+        except (ValueError, RuntimeError, KeyError) as error:
+            raise SourceError(
+                "A model is a TFLite file with one input and an output of probabilities. "
+                f"Received: {len(flatbuffer)} bytes, {type(error).__name__}. Export it again."
+            ) from error
+
+    @property
+    def classes(self) -> int:
+        """How many probabilities an answer has."""
+        return int(self._probabilities["shape"][-1])
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Height, width and channels of a slice."""
+        return tuple(int(size) for size in self._given["shape"][1:])
+
+    def answer(self, pixels: npt.NDArray[np.uint8]) -> Answer:
+        """Returns what the model says of a slice (height, width, 3), 0–255."""
+        self._interpreter.set_tensor(self._given["index"], quantise(pixels[np.newaxis], self._given))
+        self._interpreter.invoke()
+        feature_map = self._feature_map and self._read(self._feature_map).astype(np.float32)
+        return Answer(self._read(self._probabilities), feature_map)
+
+    def _read(self, tensor: dict[str, Any]) -> npt.NDArray[np.float64]:
+        return dequantise(self._interpreter.get_tensor(tensor["index"])[0], tensor)
+
+
+def classify_all(
+    flatbuffer: bytes, slices: Iterable[npt.NDArray[np.uint8]], threads: int = 1
+) -> npt.NDArray[np.float64]:
+    """Returns the probabilities of slices, float64 (slices, classes)."""
+    classifier = Classifier(flatbuffer, threads)
+    return np.array([classifier.answer(pixels).probabilities for pixels in slices])
+
+
+def quantise(values: npt.NDArray[Any], tensor: dict[str, Any]) -> npt.NDArray[Any]:
+    """Returns values as a tensor of the model holds them: value = scale × (stored − zero point).
+
+    Args:
+        values: real numbers.
+        tensor: its details, as the interpreter tells them.
+    """
+    if not np.issubdtype(tensor["dtype"], np.integer):
+        return values.astype(tensor["dtype"])
+    scale, zero_point = tensor["quantization"]
+    limits = np.iinfo(tensor["dtype"])
+    stored = np.rint(values / scale + zero_point)
+    clipped: npt.NDArray[Any] = np.clip(stored, limits.min, limits.max).astype(tensor["dtype"])
+    return clipped
+
+
+def dequantise(stored: npt.NDArray[Any], tensor: dict[str, Any]) -> npt.NDArray[np.float64]:
+    """Returns the real numbers that a tensor of the model holds, float64."""
+    if not np.issubdtype(tensor["dtype"], np.integer):
+        return stored.astype(np.float64)
+    scale, zero_point = tensor["quantization"]
+    values: npt.NDArray[np.float64] = (stored.astype(np.float64) - zero_point) * scale
+    return values
+
+
+@contextmanager
+def captured_output() -> Iterator[Path]:
+    """Yields a file that takes all that this process prints, native code included, while the block runs."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {number: os.dup(number) for number in (1, 2)}
+    with tempfile.NamedTemporaryFile("w", prefix="tumorflow-litert-", suffix=".log") as log:
+        try:
+            for number in kept:
+                os.dup2(log.fileno(), number)
+            with redirect_stdout(log), redirect_stderr(log):
+                yield Path(log.name)
+        finally:
+            log.flush()
+            for number, original in kept.items():
+                os.dup2(original, number)
+                os.close(original)
