@@ -42,7 +42,11 @@ def test_a_corrected_models_mean_features_are_nearer_to_keras_once_quantised(net
     random = np.random.default_rng(1)
     slices = list(random.integers(0, 256, (16, 8, 8, 3)).repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8))
     before = [weights.copy() for weights in network.get_weights()]
-    corrected = bias_correction.correct_bias(network, slices)
+
+    def quantise(model):
+        return conversion.convert(conversion.expose_feature_map(model), "dynamic")
+
+    corrected = bias_correction.correct_bias(network, slices, quantise)
 
     def hidden(model):
         return keras.Model(model.inputs, model.layers[-2].output)

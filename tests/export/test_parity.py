@@ -16,6 +16,8 @@ def test_parity_by_hand():
     assert found.label_agreement == 0.75
     assert found.max_probability_difference == pytest.approx(0.1)
     assert found.mean_probability_difference == pytest.approx(0.2 / 12)
+    # of 0.4 → 0.3: ln(0.4 / 0.6) − ln(0.3 / 0.7); 0.35 → 0.45 moves less
+    assert found.max_logit_difference == pytest.approx(0.441833, abs=1e-6)
 
 
 def test_an_answer_that_is_no_number_agrees_with_nothing_and_fails_every_rule():

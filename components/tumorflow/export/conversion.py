@@ -1,5 +1,7 @@
 """Keras to TFLite, quietly."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -8,11 +10,11 @@ from tumorflow.errors import UnavailableError
 from tumorflow.explanation import NAMED_MAP, Head, find_feature_map
 from tumorflow.litert import captured_output
 
-Variant = Literal["float32", "float16", "dynamic"]
+FloatVariant = Literal["float32", "float16", "dynamic"]
 PROBABILITIES = "probabilities"
 
 
-def convert(model: Any, variant: Variant) -> bytes:
+def convert(model: Any, variant: FloatVariant) -> bytes:
     """Returns a Keras model as a TFLite flatbuffer with a batch of one.
 
     Args:
@@ -25,14 +27,26 @@ def convert(model: Any, variant: Variant) -> bytes:
     """
     import tensorflow as tf
 
+    with quiet_conversion(variant):
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        if variant != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if variant == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        converted: bytes = converter.convert()
+    return converted
+
+
+@contextmanager
+def quiet_conversion(variant: str) -> Iterator[None]:
+    """Keeps a converter's noise off the terminal, and says its failure in one sentence.
+
+    Raises:
+        UnavailableError: the converter gave up; the message has its last words.
+    """
     with captured_output() as log:
         try:
-            converter = tf.lite.TFLiteConverter.from_keras_model(model)
-            if variant != "float32":
-                converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            if variant == "float16":
-                converter.target_spec.supported_types = [tf.float16]
-            converted: bytes = converter.convert()
+            yield
         except Exception as error:
             last_words = str(error).strip().splitlines()[-1:] or ["no detail"]
             raise UnavailableError(
@@ -40,7 +54,6 @@ def convert(model: Any, variant: Variant) -> bytes:
                 f"{last_words[0][:300]} ({log.stat().st_size} bytes of log). Leave the attention or backbone "
                 "that was changed last, or the variant."
             ) from error
-    return converted
 
 
 def expose_feature_map(model: Any) -> Any:
@@ -53,7 +66,8 @@ def expose_feature_map(model: Any) -> Any:
     feature_map = find_feature_map(model)
     if feature_map is None:
         return model
-    return keras.Model(model.inputs, {PROBABILITIES: model.output, NAMED_MAP: feature_map})
+    # Keras would number it, and the names of the nodes that quantisation is told of begin with it
+    return keras.Model(model.inputs, {PROBABILITIES: model.output, NAMED_MAP: feature_map}, name="classifier")
 
 
 def read_head(model: Any) -> Head | None:

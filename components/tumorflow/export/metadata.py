@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 BATCH_SLICES = 32
+FITTING = {
+    "windows": "is fitted to the square, its proportions kept",
+    "article": "is stretched to the square",
+}
 
 
 def describe_file(
@@ -58,7 +62,7 @@ def describe_file(
             key: preprocessing[key] for key in ("method", "intensity_unit", "image_size_px", "windows", "air")
         },
         "slice_thickness_mm": thickness_mm and list(thickness_mm),
-        "in_plane_spacing": "any: the whole slice is fitted to the square, its proportions kept",
+        "in_plane_spacing": f"any: the whole slice {FITTING[preprocessing['method']]}",
         "outputs": {"probabilities": "float, in the order of classes", "feature_map": "for Grad-CAM"},
         "feature_distance_limit": distribution.limit if distribution else None,
     }

@@ -14,12 +14,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from tumorflow.export.conversion import quiet_conversion
 from tumorflow.litert import captured_output
 
 NodeType = Literal["float32", "int8", "uint8"]
-FLOAT_NODES = (0, 2, 4, 8, 16)
+FLOAT_NODES = (0, 16, 32)
 """How many nodes stay in float32, tried in this order: each makes the file larger and slower."""
 DEBUGGED_SLICES = 24
+HEAVY_FRACTION = 0.05
+"""Of all weights: a node with more of them costs more in float32 than its accuracy is worth."""
 
 
 def convert_int8(
@@ -32,6 +35,9 @@ def convert_int8(
         slices: representative ones, uint8 (height, width, 3).
         float_nodes: nodes that stay in float32, by the names of `rank_nodes`.
         io_type: of input and output.
+
+    Raises:
+        UnavailableError: the converter gave up.
     """
     import tensorflow as tf
 
@@ -49,10 +55,18 @@ def convert_int8(
         return mixed
 
 
-def rank_nodes(model: Any, slices: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
-    """Returns the names of a model's nodes, the one first that int8 makes most wrong.
+def rank_nodes(model: Any, slices: Sequence[npt.NDArray[np.uint8]], quantised: bytes) -> list[str]:
+    """Returns the names of a model's nodes, the one first that int8 makes most wrong; no heavy ones.
 
     How wrong: the root mean squared error of its output, over the step between two int8 values.
+
+    Args:
+        model: as for `convert_int8`.
+        slices: representative ones.
+        quantised: the model with every node in int8.
+
+    Raises:
+        UnavailableError: the converter gave up.
     """
     import tensorflow as tf
 
@@ -70,12 +84,38 @@ def rank_nodes(model: Any, slices: Sequence[npt.NDArray[np.uint8]]) -> list[str]
         for row in rows
         if float(row["scale"]) > 0
     }
-    return sorted(wrong, key=lambda name: -wrong[name])
+    weights = count_weights(quantised)
+    heavy = HEAVY_FRACTION * sum(weights.values())
+    return sorted((name for name in wrong if weights.get(name, 0) <= heavy), key=lambda name: -wrong[name])
+
+
+def count_weights(flatbuffer: bytes) -> dict[str, int]:
+    """Returns how many constant numbers the largest operand of each node has, by the name of its output."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with captured_output():
+        interpreter = Interpreter(model_content=flatbuffer)
+        # no public way tells which tensors a node reads
+        nodes = interpreter._get_ops_details()
+        tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
+    written = {index for node in nodes for index in node["outputs"]}
+    given = {tensor["index"] for tensor in interpreter.get_input_details()}
+    return {
+        tensors[node["outputs"][0]]["name"]: max(
+            (
+                int(np.prod(tensors[index]["shape"]))
+                for index in node["inputs"]
+                if index in tensors and index not in written | given
+            ),
+            default=0,
+        )
+        for node in nodes
+    }
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    with captured_output(), warnings.catch_warnings():
+    with quiet_conversion("int8"), warnings.catch_warnings():
         # of an input in 8 bits, whose range comes from the representative slices
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs", category=UserWarning)
         yield

@@ -4,6 +4,7 @@ A process of its own, as memory that was taken once is not given back.
 """
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -46,11 +47,15 @@ def measure(file: Path, threads: int) -> Speed:
 
 
 def read_memory_kib(field: str) -> int:
-    """Returns a field of this process' memory, as Linux tells it: `VmRSS` (now) or `VmHWM` (at most)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1])
-    return 0
+    """Returns a field of this process' memory: `VmRSS` (now) or `VmHWM` (at most).
+
+    Elsewhere than on Linux it is the most so far in both cases, which is what the system tells.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak // 2**10 if sys.platform == "darwin" else peak
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field))
 
 
 def measure_here(file: Path, threads: int) -> Speed:
