@@ -54,6 +54,7 @@ def test_outputs_are_those_of_the_contract(trained):
         "parameters",
         "trainable_parameters",
         "best_epoch",
+        "temperature",
         "class_weights",
         "seed",
     }

@@ -79,7 +79,7 @@ def fit(
     numbers = range(len(history) + 1, len(history) + schedule.epochs + 1)
     for number in track(numbers, len(numbers), "train", "epochs"):
         loss, accuracy = _learn(network, lesson.training(number), lesson.class_weights)
-        measures = _measure(network, lesson.validation())
+        measures = measure(*answer(network, lesson.validation()))
         epoch = Epoch(number, loss, accuracy, *measures, schedule.learning_rate)
         _check_finite(epoch)
         history = (*history, epoch)
@@ -149,12 +149,11 @@ def _learn(
     return float(np.average(losses, weights=sizes)), float(np.average(accuracies, weights=sizes))
 
 
-def _measure(network: Any, batches: Iterator[Batch]) -> tuple[float, float, float]:
+def answer(network: Any, batches: Iterator[Batch]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Returns a network's probabilities (slices, classes) of batches, and the labels (slices,)."""
     answers = [(network.predict_on_batch(inputs), labels) for inputs, labels in batches]
-    return measure(
-        np.concatenate([probabilities for probabilities, _ in answers]),
-        np.concatenate([labels for _, labels in answers]),
-    )
+    probabilities, labels = zip(*answers, strict=True)
+    return np.concatenate(probabilities), np.concatenate(labels)
 
 
 def _check_finite(epoch: Epoch) -> None:

@@ -12,16 +12,20 @@ from tumorflow.tracker import Tracker
 from tumorflow.training.augmentation import Augmenter, Ranges
 from tumorflow.training.balance import balance_weights
 from tumorflow.training.batches import Source, draw_rows, source_of_features, source_of_images
+from tumorflow.training.calibration import fit_temperature, soften
 from tumorflow.training.features import compute_features
-from tumorflow.training.fitting import Batch, Epoch, Lesson, Schedule, best_epoch, fit, refit
+from tumorflow.training.fitting import Batch, Epoch, Lesson, Schedule, answer, best_epoch, fit, refit
 from tumorflow.training.network import Network, split_network, unfreeze
 from tumorflow.training.splits import Split, Tensors, join
 
 
 def train(
     network: Network, data: Tensors, params: TrainParams, *, scratch: Path, tracker: Tracker
-) -> tuple[Epoch, ...]:
-    """Trains `network` in place, its head first, then, if asked for, the backbone too; returns the history.
+) -> tuple[tuple[Epoch, ...], float]:
+    """Trains `network` in place, its head first, then, if asked for, the backbone too.
+
+    Returns the history, and the temperature by which its scores were divided. It is fitted on the validation
+    slices before the network learns from them too.
 
     Args:
         network: as `build_network` returns it.
@@ -50,7 +54,9 @@ def train(
         unfreeze(network.backbone)
         slower = replace(schedule, learning_rate=params.fine_tune_learning_rate)
         history = fit(network.whole, teach(images, data, params), slower, tracker, history)
-    elif params.refit:
+        part, source = network.whole, images
+    temperature = fit_temperature(*answer(part, teach(source, data, params).validation()))
+    if params.refit and not params.fine_tune:
         part.set_weights(untrained)
         refit(
             part,
@@ -58,7 +64,8 @@ def train(
             best_epoch(history).epoch,
             schedule.learning_rate,
         )
-    return history
+    soften(network.whole, temperature)
+    return history, temperature
 
 
 def teach(source: Source, data: Tensors, params: TrainParams, everything: bool = False) -> Lesson:

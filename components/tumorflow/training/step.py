@@ -31,7 +31,7 @@ def run(params: TrainParams, *, tensors: Path, model: Path, tracker: Tracker) ->
     backbone, weights = build_backbone(params.backbone, params.weights, data.image_size_px)
     network = build_network(backbone, params)
     with tempfile.TemporaryDirectory(prefix=".features", dir=model) as scratch:
-        history = train(network, data, params, scratch=Path(scratch), tracker=tracker)
+        history, temperature = train(network, data, params, scratch=Path(scratch), tracker=tracker)
     save_network(network.whole, model / "model.keras")
     write_history(model / "history.csv", history)
     parameters, trainable = count_parameters(network)
@@ -44,6 +44,7 @@ def run(params: TrainParams, *, tensors: Path, model: Path, tracker: Tracker) ->
             "parameters": parameters,
             "trainable_parameters": trainable,
             "best_epoch": best_epoch(history).epoch,
+            "temperature": temperature,
             "class_weights": dict(
                 zip(params.classes, weigh_classes(data.training, params).tolist(), strict=True)
             ),
