@@ -56,6 +56,23 @@ def quiet_reading() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def silence_reading() -> None:
+    """Keeps pydicom's warnings and log lines off the terminal from now on, in every thread.
+
+    What `quiet_reading` changes and restores belongs to the whole process: where several threads read at
+    once, one would restore what another still needs.
+    """
+    import logging
+    import warnings
+
+    import pydicom.config
+
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+    warnings.simplefilter("ignore")
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
+
+
 def read_texts(dataset: "Dataset", keyword: str) -> tuple[str, ...]:
     """Returns an element's values as stripped strings; empty where it is missing or malformed."""
     from pydicom.multival import MultiValue

@@ -4,6 +4,7 @@ import os
 import struct
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ AIR_HU = -1024
 DECODERS = ("pylibjpeg", "pillow", "gdcm")
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 EXPORT_AGAIN = "Export it again from the archive, uncompressed if possible."
+_standard_error = threading.Lock()  # one for the whole process, as the standard error is
 
 
 def decode_frame(dataset: "Dataset", frame: int, frames: int) -> npt.NDArray[np.integer]:
@@ -91,7 +93,7 @@ def _native_messages() -> Iterator[list[bytes]]:
     """Yields a list that, after the block, holds what native code wrote to the standard error meanwhile."""
     messages: list[bytes] = []
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as file:
+    with _standard_error, tempfile.TemporaryFile() as file:
         kept = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:

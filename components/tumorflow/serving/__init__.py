@@ -1,0 +1,1 @@
+"""The service: the champion's answers over HTTP, by LiteRT, without TensorFlow."""

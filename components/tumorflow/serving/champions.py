@@ -1,0 +1,66 @@
+"""The model that answers now: another one takes its place without a request that fails."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tumorflow.champion.follower import resolve_current
+from tumorflow.errors import TumorflowError
+from tumorflow.serving.model import Model, load, load_champion
+
+POLL_S = 1.0
+
+
+@dataclass
+class Champions:
+    """Where models come from, and the one that is in use."""
+
+    source: Path
+    """A TFLite file, or a folder that `tumorflow champion follow` keeps."""
+    variant: str
+    workers: int
+    tell: Callable[[str], None]
+    current: Model | None = None
+    _loaded: Path | None = None
+    _trouble: str = ""
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    def look(self) -> None:
+        """Takes the model that is there now, if it is another one than that in use."""
+        found = resolve_current(self.source) if self.source.is_dir() else self.source
+        if found == self._loaded:
+            return
+        if found is None:
+            self.current, self._loaded = None, None
+            self.tell("the registry has no champion any more: requests are refused until there is one")
+            return
+        if self.source.is_dir():
+            model = load_champion(found, self.variant, self.workers)
+        else:
+            model = load(found, self.workers)
+        self.current, self._loaded = model, found
+        about = model.about
+        of = f" {about.name}/{about.version}" if about.version else f" {about.name}"
+        self.tell(f"answers come from{of}, {about.variant}, model {about.model_hash[:12]}")
+
+    def follow(self) -> threading.Thread:
+        """Returns a thread that looks for another champion until `stop`; whatever fails, the former stays."""
+        thread = threading.Thread(target=self._follow, daemon=True, name="champions")
+        thread.start()
+        return thread
+
+    def _follow(self) -> None:
+        while not self._stopping.wait(POLL_S):
+            try:
+                self.look()
+            except (TumorflowError, OSError) as error:
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
+                    self.tell(f"the champion in the folder cannot be loaded, the former one stays: {error}")
+            else:
+                self._trouble = ""
+
+    def stop(self) -> None:
+        """Ends the thread that looks."""
+        self._stopping.set()

@@ -1,0 +1,71 @@
+"""The drift log: of each slice that was answered, what the model saw in it. No pixels, no identifiers."""
+
+import base64
+import json
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from tumorflow.serving.model import About
+
+LARGEST_FILE = 256 * 2**20
+FILE = "drift.jsonl"
+
+
+class DriftLog:
+    """Appends a line of JSON a slice to a file, which is put aside once when it is large.
+
+    A line has `hour` (UTC: a minute might name a patient), the model, the probabilities, how far the features
+    are from those that were learned from, the features as base64 of little-endian float16, and the thickness.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._path = folder / FILE if folder else None
+        self._lock = threading.Lock()
+        self._file: IO[str] | None = None
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def write(
+        self,
+        about: About,
+        probabilities: npt.NDArray[np.float64],
+        distance: float,
+        features: npt.NDArray[np.float32],
+        thickness_mm: float | None,
+    ) -> None:
+        """Appends one slice."""
+        if self._path is None:
+            return
+        line = json.dumps(
+            {
+                "hour": datetime.now(UTC).strftime("%Y-%m-%dT%H"),
+                "model": about.model_hash,
+                "version": about.version,
+                "variant": about.variant,
+                "probabilities": [round(value, 6) for value in probabilities.tolist()],
+                "feature_distance": round(distance, 4),
+                "slice_thickness_mm": thickness_mm,
+                "features": base64.b64encode(features.astype("<f2").tobytes()).decode("ascii"),
+            }
+        )
+        with self._lock:
+            if self._file is None:
+                self._file = self._path.open("a")
+            self._file.write(line + "\n")
+            self._file.flush()
+            if self._file.tell() > LARGEST_FILE:
+                self._file.close()
+                self._file = None
+                self._path.replace(self._path.with_suffix(".1.jsonl"))
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None

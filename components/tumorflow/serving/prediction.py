@@ -1,0 +1,311 @@
+"""Files in, opinions out."""
+
+import base64
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tumorflow.errors import SliceError
+from tumorflow.ingestion import images
+from tumorflow.ingestion.dicom import CTFile
+from tumorflow.litert import Answer
+from tumorflow.serving.answers import (
+    ModelFacts,
+    PatientOpinion,
+    Prediction,
+    RefusedFile,
+    SliceOpinion,
+    Warned,
+)
+from tumorflow.serving.drift import DriftLog
+from tumorflow.serving.model import About, Model
+from tumorflow.serving.problems import ProblemError
+from tumorflow.serving.settings import Limits
+from tumorflow.serving.uploads import Refused, Sent, Stored, store
+from tumorflow.slices import Intensities
+from tumorflow.tensors import Tensor
+
+FEWEST_SLICES = 3
+SMALL_LEAD = 0.1
+TISSUE_HU, TISSUE_FRACTION = -400, 0.02
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a request asks for beside the opinions."""
+
+    overlays: bool = False
+    pictures: bool = False
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice of a request, ready for the model; `patient` is never repeated to anybody."""
+
+    file: int
+    frame: int
+    patient: str
+    tensor: Tensor
+    has_tissue: bool
+    thickness_mm: float | None = None
+    position_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The opinion on one slice, and whose it is: to put slices together, never to be repeated."""
+
+    patient: str
+    opinion: SliceOpinion
+
+
+class Examiner:
+    """Forms opinions on the files of one request, by one model."""
+
+    def __init__(self, model: Model, wanted: Wanted, limits: Limits, drift: DriftLog, scratch: Path) -> None:
+        self.model = model
+        self.scratch = scratch
+        self.wanted = wanted
+        self.limits = limits
+        self.drift = drift
+        self.cancelled = threading.Event()
+
+    def examine(self, file: Stored | Sent | Refused) -> list[Examined | Refused]:
+        """Returns an opinion or a refusal for each slice of a file, in a thread of the caller's.
+
+        Raises:
+            ProblemError: the request was given up meanwhile.
+        """
+        found: list[Examined | Refused] = []
+        if isinstance(file, Sent):
+            file = store(file, self.scratch, self.limits)
+        with self.model.classifier() as classifier:
+            for one in read(file, self.model.about, self.limits):
+                if self.cancelled.is_set():
+                    raise ProblemError(503, "cancelled", "The request was given up. Send it again.")
+                if isinstance(one, Refused):
+                    found.append(one)
+                    continue
+                pictured = max(one.file, one.frame) <= self.limits.pictured_slices
+                answer = classifier.answer(one.tensor)
+                opinion = describe(self.model, one, answer, self.wanted if pictured else Wanted(), self.drift)
+                found.append(Examined(one.patient, opinion))
+        return found
+
+    def conclude(self, found: Sequence[Examined | Refused], request_id: str) -> Prediction:
+        """Returns the answer to a request, of what was found in its files.
+
+        Raises:
+            ProblemError: no file could be used.
+        """
+        refused = [each for each in found if isinstance(each, Refused)]
+        examined = [each for each in found if isinstance(each, Examined)]
+        if not examined:
+            raise ProblemError(
+                422,
+                "nothing_usable",
+                f"A request has a slice that the model can read. Received: {len(refused)} files, all refused "
+                f"({', '.join(sorted({each.rule for each in refused}))}).",
+            ).with_refused([asdict(each) for each in refused])
+        patients: dict[str, int] = {}
+        for each in examined:
+            each.opinion.patient = patients.setdefault(each.patient, len(patients) + 1)
+        opinions = [each.opinion for each in examined]
+        pooled = [pool(number, opinions, self.model.about) for number in patients.values()]
+        first = pooled[0]
+        return Prediction(
+            predicted=first.predicted,
+            confidence=first.confidence,
+            probabilities=first.probabilities,
+            warnings=_warn_of_request(pooled, refused, opinions, self.wanted, self.limits),
+            patients=pooled,
+            slices=opinions,
+            refused=[RefusedFile(**asdict(each)) for each in refused],
+            model=facts(self.model),
+            request_id=request_id,
+        )
+
+
+def read(file: Stored | Refused, about: About, limits: Limits) -> Iterator[Slice | Refused]:
+    """Yields each slice of a file, which is removed then."""
+    if isinstance(file, Refused):
+        yield file
+        return
+    try:
+        if file.size == 0:
+            raise SliceError("empty_file", "The file has no content.", "Export or copy it again.")
+        yield from _read_image(file, about, limits) if file.is_image else _read_dicom(file, about, limits)
+    except SliceError as error:
+        yield Refused.of(file.number, error)
+    finally:
+        file.path.unlink(missing_ok=True)
+
+
+def _read_image(file: Stored, about: About, limits: Limits) -> Iterator[Slice]:
+    pixels = images.read_grey(file.path, limits.pixels)
+    yield Slice(file.number, 1, "", about.prepare(pixels), bool(pixels.max() > pixels.min()))
+
+
+def _read_dicom(file: Stored, about: About, limits: Limits) -> Iterator[Slice | Refused]:
+    ct = CTFile(file.path, file.size, limits.pixels)
+    for frame in range(ct.frames):
+        try:
+            one = ct.slice(frame)
+            tensor = about.prepare(one.hounsfield)
+        except SliceError as error:
+            yield Refused.of(file.number, error)
+            continue
+        yield Slice(
+            file.number,
+            frame + 1,
+            ct.patient_id or ct.series_uid,
+            tensor,
+            find_tissue(one.hounsfield),
+            one.facts.slice_thickness_mm,
+            one.facts.slice_position_mm,
+        )
+
+
+def find_tissue(hounsfield: Intensities) -> bool:
+    """Returns whether enough of a slice is denser than lung for it to be one of a body."""
+    return bool((hounsfield > TISSUE_HU).mean() >= TISSUE_FRACTION)
+
+
+def describe(model: Model, one: Slice, answer: Answer, wanted: Wanted, drift: DriftLog) -> SliceOpinion:
+    """Returns the opinion on a slice (`patient` is set by the caller), after logging its features."""
+    about = model.about
+    distance = None
+    warnings = []
+    if answer.feature_map is not None and model.known is not None:
+        features = answer.feature_map.mean(axis=(0, 1))
+        distance = float(model.known.distance(features[np.newaxis])[0])
+        drift.write(about, answer.probabilities, distance, features, one.thickness_mm)
+        if distance > model.known.limit:
+            warnings.append(
+                Warned(
+                    rule="out_of_distribution",
+                    message="The slice is unlike those that the model learned from: another part of the "
+                    "body, another kind of scan, or no CT of a body at all.",
+                )
+            )
+    if not one.has_tissue:
+        warnings.append(Warned(rule="no_body", message="There is hardly any tissue in the slice."))
+    known = about.slice_thickness_mm
+    if known and one.thickness_mm and not known[0] / 1.5 <= one.thickness_mm <= known[1] * 1.5:
+        warnings.append(
+            Warned(
+                rule="thickness",
+                message=f"The slice is {one.thickness_mm:g} mm thick; the model learned from {known[0]:g} to "
+                f"{known[1]:g} mm.",
+            )
+        )
+    overlay = None
+    if wanted.overlays and model.head is not None and answer.feature_map is not None:
+        overlay = draw_overlay(model.head.explain(answer.feature_map, *one.tensor.shape[:2]))
+    return SliceOpinion(
+        **_opine(answer.probabilities, about),
+        file=one.file,
+        frame=one.frame,
+        patient=0,
+        position_mm=one.position_mm,
+        feature_distance=distance,
+        warnings=warnings,
+        picture=as_data_url(one.tensor[:, :, ::-1]) if wanted.pictures else None,
+        overlay=overlay,
+    )
+
+
+def pool(number: int, opinions: list[SliceOpinion], about: About) -> PatientOpinion:
+    """Returns the opinion on patient `number`: the mean probabilities over the slices."""
+    own = [each for each in opinions if each.patient == number]
+    mean = np.array([[each.probabilities[name] for name in about.classes] for each in own]).mean(axis=0)
+    best = np.sort(mean)
+    warnings = []
+    if len(own) < FEWEST_SLICES:
+        warnings.append(
+            Warned(rule="thin_evidence", message=f"It rests on {len(own)} slice(s); send the whole series.")
+        )
+    if best[-1] - best[-2] < SMALL_LEAD:
+        warnings.append(Warned(rule="undecided", message="Two classes are almost equally probable."))
+    unlike = sum(any(warned.rule == "out_of_distribution" for warned in each.warnings) for each in own)
+    if 2 * unlike > len(own):
+        warnings.append(
+            Warned(
+                rule="out_of_distribution",
+                message=f"{unlike} of {len(own)} slices are unlike those that the model learned from: do not "
+                "rely on this answer.",
+            )
+        )
+    return PatientOpinion(**_opine(mean, about), patient=number, slices=len(own), warnings=warnings)
+
+
+def facts(model: Model) -> ModelFacts:
+    """Returns what is said of a model."""
+    about = model.about
+    return ModelFacts(
+        name=about.name,
+        version=about.version,
+        variant=about.variant,
+        model_hash=about.model_hash,
+        file_hash=about.file_hash,
+        classes=list(about.classes),
+        intensity_unit=about.unit,
+        windows=[(window.window_center_hu, window.window_width_hu) for window in about.windows],
+        image_size_px=about.image_size_px,
+        limit_feature_distance=model.known.limit if model.known else None,
+    )
+
+
+def draw_overlay(heat: npt.NDArray[np.float32]) -> str:
+    """Returns a heat map (height, width), 0 to 1, as a data URL: its colour, as opaque as it is hot."""
+    import cv2
+
+    colour = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    return as_data_url(np.dstack([colour, np.rint(heat * 255).astype(np.uint8)]))
+
+
+def as_data_url(pixels: npt.NDArray[np.uint8]) -> str:
+    """Returns (height, width, 3 or 4) blue, green, red (and alpha) as a PNG in a data URL."""
+    import cv2
+
+    encoded = cv2.imencode(".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+    return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+
+
+def _opine(probabilities: npt.NDArray[np.float64], about: About) -> dict[str, Any]:
+    kept = np.clip(probabilities, 0, 1)  # 8 bits may give a hair more than 1
+    best = int(kept.argmax())
+    return {
+        "predicted": about.classes[best],
+        "confidence": float(kept[best]),
+        "probabilities": dict(zip(about.classes, kept.tolist(), strict=True)),
+    }
+
+
+def _warn_of_request(
+    pooled: list[PatientOpinion],
+    refused: list[Refused],
+    opinions: list[SliceOpinion],
+    wanted: Wanted,
+    limits: Limits,
+) -> list[Warned]:
+    warnings = list(pooled[0].warnings)
+    if len(pooled) > 1:
+        warnings.append(
+            Warned(
+                rule="several_patients",
+                message=f"The files are of {len(pooled)} patients: `class` is the first's; see `patients`.",
+            )
+        )
+    if refused:
+        warnings.append(Warned(rule="refused", message=f"{len(refused)} were not used, see `refused`."))
+    if (wanted.overlays or wanted.pictures) and len(opinions) > limits.pictured_slices:
+        warnings.append(
+            Warned(rule="pictures", message=f"Only the first {limits.pictured_slices} slices have pictures.")
+        )
+    return warnings

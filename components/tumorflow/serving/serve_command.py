@@ -1,0 +1,150 @@
+"""`tumorflow serve`: the champion's answers over HTTP."""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+from tumorflow.errors import ParameterError, UnavailableError, UsageError
+
+SUMMARY = "serve the registry's champion over HTTP, without TensorFlow"
+EXAMPLE = "tumorflow serve --model runs/<run>/release/tflite/model_float32.tflite"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MIB = 2**20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds where the model comes from, where to listen, and limits."""
+    from tumorflow.params import Variant
+    from tumorflow.serving.settings import Limits
+
+    source = parser.add_argument_group("model").add_mutually_exclusive_group()
+    source.add_argument(
+        "--champion",
+        metavar="NAME",
+        help="registered model whose champion is followed (default: tumorflow-ct)",
+    )
+    source.add_argument(
+        "--folder", metavar="DIR", help="folder that `tumorflow champion follow` keeps elsewhere"
+    )
+    source.add_argument("--model", metavar="FILE", help="one TFLite file of a release, and no other")
+    parser.add_argument(
+        "--variant",
+        default="float32",
+        choices=Variant.__args__,  # type: ignore[attr-defined]  # a Literal's values
+        help="which file of a release (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--poll", type=float, default=60.0, metavar="SECONDS", help="how often to ask the registry"
+    )
+    where = parser.add_argument_group("server")
+    where.add_argument("--host", default="127.0.0.1", help="address to bind to (default: %(default)s)")
+    where.add_argument("--port", type=int, default=8080, help="default: %(default)s")
+    where.add_argument("--certificate", default="", metavar="FILE", help="PEM file, for TLS")
+    where.add_argument("--key", default="", metavar="FILE", help="the certificate's private key")
+    where.add_argument("--workers", type=int, default=0, help="slices at a time (default: one a core)")
+    where.add_argument("--drift-log", metavar="DIR", help="folder for the features of what was answered")
+    limits = Limits()
+    where.add_argument(
+        "--max-body-mib", type=int, default=limits.body_bytes // MIB, help="default: %(default)s"
+    )
+    where.add_argument(
+        "--max-requests", type=int, default=limits.requests, help="at a time; default: %(default)s"
+    )
+    where.add_argument(
+        "--answer-seconds",
+        type=float,
+        default=limits.answer_s,
+        help="at most, for an answer; default: %(default)g",
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Returns 0 when the process was told to end.
+
+    Raises:
+        ParameterError: a setting is impossible, or the service would be open to others without keys.
+        SourceError: the model's file is none.
+        UnavailableError: the packages of the extra `serving` are not installed.
+    """
+    try:
+        from tumorflow.serving.app import build
+        from tumorflow.serving.champions import Champions
+        from tumorflow.serving.drift import DriftLog
+        from tumorflow.serving.server import Following, configure, serve
+        from tumorflow.serving.settings import Limits, read_keys
+    except ModuleNotFoundError as error:
+        raise UnavailableError(
+            f"The service needs the packages of the extra `serving`. Received: no {error.name}. "
+            "Install tumorflow[serving]."
+        ) from error
+    keys = read_keys()
+    check(given, open_to_all=not keys.digests)
+    if given.model:
+        source = Path(given.model)
+        if not source.is_file():
+            raise UsageError(f"--model names a TFLite file of a release. Received: no file at {source}.")
+    else:
+        source = Path(given.folder or "champion")
+        source.mkdir(parents=True, exist_ok=True)
+    champions = Champions(source, given.variant, given.workers or os.cpu_count() or 1, _print)
+    champions.look()
+    if champions.current is None:
+        _print("there is no champion yet: requests are refused until there is one")
+    following = None
+    if not given.model:
+        champions.follow()
+        if not given.folder:
+            following = Following(given.champion or "tumorflow-ct", source, given.poll)
+            following.start()
+    limits = Limits(
+        body_bytes=given.max_body_mib * MIB, requests=given.max_requests, answer_s=given.answer_seconds
+    )
+    drift = DriftLog(Path(given.drift_log) if given.drift_log else None)
+    scheme = "https" if given.certificate else "http"
+    host = f"[{given.host}]" if ":" in given.host else given.host
+    try:
+        with tempfile.TemporaryDirectory(prefix="tumorflow-serve-") as scratch:
+            application, _ = build(champions, limits, keys, drift, scratch=Path(scratch), log=_print)
+            _print(f"serve: {scheme}://{host}:{given.port} - for research, not for clinical decisions")
+            address = {"host": given.host, "port": given.port}
+            serve(configure(application, **address, certificate=given.certificate, key=given.key))
+    finally:
+        champions.stop()
+        drift.close()
+        if following:
+            following.stop()
+    return 0
+
+
+def check(given: argparse.Namespace, *, open_to_all: bool) -> None:
+    """Returns when the options may be served with.
+
+    Raises:
+        ParameterError: one is impossible, or others than this machine could ask without a key.
+    """
+    for name, value, lowest in (
+        ("--port", given.port, 1),
+        ("--workers", given.workers, 0),
+        ("--max-body-mib", given.max_body_mib, 1),
+        ("--max-requests", given.max_requests, 1),
+        ("--answer-seconds", given.answer_seconds, 1),
+        ("--poll", given.poll, 1),
+    ):
+        if not value >= lowest or (name == "--port" and value > 65535):
+            raise ParameterError(f"{name} is at least {lowest}. Received: {value}. Leave it out.")
+    if bool(given.certificate) != bool(given.key):
+        raise ParameterError("--certificate and --key come together. Received: one of them. Give both.")
+    for name in ("certificate", "key"):
+        path = getattr(given, name)
+        if path and not Path(path).is_file():
+            raise ParameterError(f"--{name} names a PEM file. Received: no file at {path}.")
+    if open_to_all and given.host not in LOOPBACK:
+        raise ParameterError(
+            "Who is not on this machine needs a key. Received: --host beyond loopback, and no "
+            "TUMORFLOW_API_KEYS. Set it to NAME:KEY, with a key of `openssl rand -hex 24`."
+        )
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,138 @@
+"""The process that serves: a port, its workers, an orderly end."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from tumorflow.errors import UnavailableError
+from tumorflow.ingestion.header import silence_reading
+from tumorflow.serving.guard import Guard
+
+HEADERS_S = 10.0
+"""For a request's headers to arrive, and for a connection's first byte."""
+KEEP_ALIVE_S = 20
+DRAIN_S = 30
+CONNECTIONS = 1000
+RESTART_S = 5.0
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """Closes a connection whose request does not begin or whose headers do not end: uvicorn would wait."""
+
+    _headers_due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Starts the clock."""
+        super().connection_made(transport)
+        self._start_clock()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stops the clock."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Starts the clock for a connection's next request."""
+        self._start_clock()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Stops the clock: the body has a clock of its own."""
+        self._stop_clock()
+        super().on_headers_complete()
+
+    def _start_clock(self) -> None:
+        self._stop_clock()
+        self._headers_due = self.loop.call_later(HEADERS_S, self.transport.close)
+
+    def _stop_clock(self) -> None:
+        if self._headers_due is not None:
+            self._headers_due.cancel()
+            self._headers_due = None
+
+
+def configure(
+    application: Guard, *, host: str, port: int, certificate: str = "", key: str = ""
+) -> uvicorn.Config:
+    """Returns how the application is served.
+
+    Args:
+        application: the ASGI application.
+        host: to bind to.
+        port: to listen at; 0: any that is free.
+        certificate: PEM file; empty: no TLS.
+        key: its private key.
+    """
+    return uvicorn.Config(
+        application,
+        host=host,
+        port=port,
+        http=PatientProtocol,
+        ws="none",
+        interface="asgi3",
+        lifespan="off",
+        log_level="critical",  # tracebacks may hold data; the guard logs
+        access_log=False,
+        server_header=False,
+        backlog=256,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+        ssl_certfile=certificate or None,
+        ssl_keyfile=key or None,
+    )
+
+
+def serve(config: uvicorn.Config) -> None:
+    """Serves until the process is told to end; what is being answered then is finished first.
+
+    Raises:
+        UnavailableError: the port cannot be had.
+    """
+    silence_reading()
+    # uvicorn ends in order, and then repeats the signal: its caller has to tidy up
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    try:
+        uvicorn.Server(config).run()
+    except SystemExit as error:
+        raise UnavailableError(
+            f"The service listens at an address of this machine that is free. Received: {config.host} port "
+            f"{config.port}, which is not. Take another --port."
+        ) from error
+
+
+class Following:
+    """A child process that keeps the champion's folder: MLflow's client stays out of the service."""
+
+    def __init__(self, model: str, folder: Path, poll_s: float) -> None:
+        self._command = [sys.executable, "-m", "tumorflow", "champion", "follow", "--model", model]
+        self._command += ["--folder", str(folder), "--poll", str(poll_s)]
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._keep, daemon=True, name="following")
+
+    def start(self) -> None:
+        """Starts the process, and starts it again whenever it ends."""
+        self._thread.start()
+
+    def _keep(self) -> None:
+        while not self._stopping.is_set():
+            self._process = subprocess.Popen(self._command)  # noqa: S603 - our own module
+            self._process.wait()
+            self._stopping.wait(RESTART_S)
+
+    def stop(self) -> None:
+        """Ends the process."""
+        self._stopping.set()
+        if self._process is not None and self._process.poll() is None:
+            os.kill(self._process.pid, signal.SIGTERM)
+            self._process.wait(timeout=DRAIN_S)

@@ -1,0 +1,190 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from ct_files import encode_ct
+from servers import find_free_port
+from service_client import Client
+
+from tumorflow.errors import SourceError
+from tumorflow.serving.model import load
+
+
+def put_champion(folder, write_model, version, **about):
+    """Points `current` at a version as the follower does: written aside, then renamed."""
+    target = folder / "versions" / f"{version}-abc"
+    write_model(target / "release" / "tflite" / "model_float32.tflite", **about)
+    (target / "version.json").write_text(
+        json.dumps({"model": "tiny", "version": str(version), "evidence_hash": "e"})
+    )
+    aside = folder / ".current.partial"
+    aside.symlink_to(f"versions/{target.name}")
+    aside.replace(folder / "current")
+    return target
+
+
+def wait_until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_without_a_champion_requests_are_told_to_wait(serve, write_model, tmp_path):
+    folder = tmp_path / "champion"
+    folder.mkdir()
+    client = serve(folder)
+    for answer in (client.predict(encode_ct()), client.ask("/readyz"), client.ask("/version")):
+        assert (answer.status, answer.json["rule"]) == (503, "no_champion")
+    assert client.ask("/healthz").status == 200
+    put_champion(folder, write_model, 1)
+    wait_until(lambda: client.ask("/readyz").status == 200)
+    assert client.predict(encode_ct()).json["model"]["version"] == "1"
+
+
+def test_another_champion_takes_over_without_a_request_that_fails(serve, write_model, tmp_path):
+    folder = tmp_path / "champion"
+    put_champion(folder, write_model, 1)
+    client = serve(folder)
+    seen, stopping = [], threading.Event()
+
+    def ask():
+        while not stopping.is_set():
+            answer = client.predict(encode_ct(), query="?explain=1")
+            seen.append((answer.status, answer.json.get("model", {}).get("version")))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for version in (2, 3):
+        put_champion(folder, write_model, version)
+        wait_until(lambda version=version: (200, str(version)) in seen)
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    assert {status for status, _ in seen} == {200}
+    assert {version for _, version in seen} == {"1", "2", "3"}
+
+
+@pytest.mark.parametrize("damage", ["cut off", "no file", "another size"])
+def test_a_champion_that_cannot_be_loaded_leaves_the_former_one(serve, write_model, tmp_path, damage):
+    folder = tmp_path / "champion"
+    put_champion(folder, write_model, 1)
+    client = serve(folder)
+    bad = folder / "versions" / "2-abc"
+    bad.mkdir(parents=True)
+    about = {"classes": ["normal", "benign"]} if damage == "another size" else {}
+    file = write_model(bad / "release" / "tflite" / "model_float32.tflite", **about)
+    if damage == "cut off":
+        file.write_bytes(file.read_bytes()[:1000])
+    if damage == "no file":
+        shutil.rmtree(bad / "release")
+    (bad / "version.json").write_text('{"model": "tiny", "version": "2"}')
+    (folder / "current").unlink()
+    (folder / "current").symlink_to("versions/2-abc")
+    wait_until(lambda: any("cannot be loaded" in line for line in client.log))
+    assert client.predict(encode_ct()).json["model"]["version"] == "1"
+    time.sleep(1.5)
+    assert sum("cannot be loaded" in line for line in client.log) == 1, "each trouble is told once"
+    put_champion(folder, write_model, 3)
+    wait_until(lambda: client.predict(encode_ct()).json["model"]["version"] == "3")
+
+
+def test_no_model_is_refused(tmp_path, write_model):
+    (tmp_path / "plain.tflite").write_bytes(b"no model")
+    with pytest.raises(SourceError):
+        load(tmp_path / "plain.tflite", 1)
+    with pytest.raises(SourceError, match="KeyError"):
+        load(write_model(tmp_path / "model.tflite", preprocessing={}), 1)
+
+
+def start(tmp_path, *arguments, **environment):
+    port = find_free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tumorflow", "serve", "--port", str(port), *map(str, arguments)],
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return process, Client(port, [])
+
+
+def is_ready(client):
+    try:
+        return client.ask("/readyz").status == 200
+    except OSError:
+        return False
+
+
+def test_the_process_serves_without_tensorflow_and_ends_in_order(tmp_path, write_model):
+    model = write_model(tmp_path / "model.tflite")
+    process, client = start(tmp_path, "--model", model, "--drift-log", tmp_path / "drift")
+    try:
+        wait_until(lambda: is_ready(client))
+        assert client.predict(encode_ct()).status == 200
+        mapped = f"/proc/{process.pid}/maps"
+        with open(mapped) as file:  # noqa: PTH123 - not a file of ours
+            libraries = file.read()
+        assert "litert" in libraries
+        assert "tensorflow/" not in libraries
+        answers = []
+        many = [encode_ct(number=number) for number in range(150)]
+        thread = threading.Thread(target=lambda: answers.append(client.predict(*many)))
+        thread.start()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        thread.join()
+        assert [answer.status for answer in answers] == [200], "what was begun is finished"
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert "for research, not for clinical decisions" in output
+    assert "Traceback" not in output
+
+
+def test_a_service_that_is_killed_while_the_champion_changes_comes_back_whole(tmp_path, write_model):
+    folder = tmp_path / "champion"
+    put_champion(folder, write_model, 1)
+    for version in (2, 3):
+        process, client = start(tmp_path, "--folder", folder)
+        try:
+            wait_until(lambda client=client: is_ready(client))
+            put_champion(folder, write_model, version)
+            time.sleep(0.9 + 0.1 * version)
+        finally:
+            process.kill()
+            process.communicate()
+        process, client = start(tmp_path, "--folder", folder)
+        try:
+            wait_until(lambda client=client: is_ready(client))
+            assert client.predict(encode_ct()).json["model"]["version"] == str(version)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["--host", "0.0.0.0"], {}, "needs a key"),
+        (["--model", "missing.tflite"], {}, "no file at missing.tflite"),
+        (["--certificate", "a.pem"], {}, "come together"),
+        (["--workers", "-1"], {}, "--workers is at least 0"),
+        ([], {"TUMORFLOW_API_KEYS": "a:short"}, "24 characters"),
+    ],
+)
+def test_settings_that_cannot_be_served_with_are_refused(tmp_path, arguments, environment, said):
+    process, _ = start(tmp_path, *arguments, **environment)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert said in output
+    assert "Traceback" not in output
