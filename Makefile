@@ -14,7 +14,7 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: registry faults policy manifests help install sample run ui test check format lock images push render bench clean
+.PHONY: page serve registry faults policy manifests help install sample run ui test check format lock images push render bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,12 @@ $(POLICY): .ci/policy.lock
 	$(PYTHON) -m venv $(VENV)/policy
 	$(VENV)/policy/bin/python -m pip install --quiet --require-hashes --requirement .ci/policy.lock
 	touch $(POLICY)
+
+page:  ## bundle what the service's pages take from npm (needs Node.js; the result is committed)
+	components/page/build.sh
+
+serve: $(INSTALLED)  ## serve the model of the last run on http://127.0.0.1:8080
+	$(BIN)/tumorflow serve --model "$$(ls -t runs/*/release/tflite/model_float32.tflite 2>/dev/null | head -1)"
 
 manifests: $(INSTALLED)  ## print what the overlay OVERLAY of k8s/ (local) applies
 	@$(BIN)/kubectl kustomize k8s/overlays/$(or $(OVERLAY),local)

@@ -3,21 +3,17 @@
 With TUMORFLOW_SCREENSHOTS set, the pictures of docs/review.md are taken anew, of the sample cohort's model.
 """
 
-import base64
-import io
-import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from browser import Browser, Page
 from PIL import Image
 from servers import Registry, password_of
 
@@ -33,97 +29,16 @@ pytestmark = [
 ]
 
 
-class Page:
-    """A tab of a browser, driven by its DevTools."""
-
-    def __init__(self, address: str) -> None:
-        import websocket
-
-        self.socket = websocket.create_connection(address, timeout=60)
-        self.sent = 0
-
-    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Returns what the browser answers to one command."""
-        self.sent += 1
-        self.socket.send(json.dumps({"id": self.sent, "method": method, "params": parameters}))
-        while True:
-            told = json.loads(self.socket.recv())
-            if told.get("id") == self.sent:
-                return told["result"]
-
-    def tell(self, expression: str) -> Any:
-        """Returns the value of a JavaScript expression."""
-        answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, userGesture=True)
-        return answer["result"].get("value")
-
-    def wait_for(self, expression: str) -> Any:
-        """Returns the value of a JavaScript expression as soon as it says yes."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            value = self.tell(expression)
-            if value:
-                return value
-            time.sleep(0.2)
-        raise TimeoutError(f"{expression} in: {self.tell('document.body.innerText')}")
-
-    def wait_for_text(self, text: str) -> None:
-        self.wait_for(f"document.body.innerText.includes({json.dumps(text)})")
-
-    def type_into(self, name: str, text: str) -> None:
-        self.tell(f"document.querySelector('[data-testid={name}]').focus()")
-        self.ask("Input.insertText", text=text)
-
-    def picture(self) -> Image.Image:
-        self.ask("Page.bringToFront")  # a tab behind another is not drawn
-        shot = self.ask("Page.captureScreenshot")["data"]
-        return Image.open(io.BytesIO(base64.b64decode(shot))).convert("RGB")
-
-
-class Browser:
+class AccountBrowser(Browser):
     """Chromium, as one account."""
 
     def __init__(self, profile: Path, url: str, who: str) -> None:
+        super().__init__(profile, *SIZE_PX)
         self.url = url
-        self.pages: list[Page] = []
-        self.process = subprocess.Popen(
-            [
-                "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-                "--hide-scrollbars", "--disable-background-networking", "--disable-component-update",
-                "--disable-sync", "--remote-debugging-port=0", "--remote-allow-origins=*",
-                f"--user-data-dir={profile}", f"--window-size={SIZE_PX[0]},{SIZE_PX[1]}", "about:blank",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        port = profile / "DevToolsActivePort"
-        deadline = time.monotonic() + 60
-        while not (port.is_file() and port.read_text().strip()) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        self.devtools = f"http://127.0.0.1:{port.read_text().split()[0]}"
-        self.page = self.find_page("about:blank")
         # the browser keeps the account for this server, as after its own dialogue
         signed_in = url.replace("//", f"//{who}:{password_of(who)}@")
         self.page.ask("Page.navigate", url=signed_in)
         self.page.wait_for("document.title === 'MLflow'")
-
-    def find_page(self, part: str) -> Page:
-        """Returns the tab whose address has this part, when it is there."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with urllib.request.urlopen(f"{self.devtools}/json", timeout=10) as reply:
-                tabs = json.load(reply)
-            for tab in tabs:
-                if tab["type"] in ("page", "iframe") and part in tab["url"]:
-                    self.pages.append(Page(tab["webSocketDebuggerUrl"]))
-                    return self.pages[-1]
-            time.sleep(0.2)
-        raise TimeoutError(f"no tab with {part}: {[tab['url'] for tab in tabs]}")
-
-    def close(self) -> None:
-        for page in self.pages:
-            page.socket.close()
-        self.process.kill()
-        self.process.wait()
 
     def open_version(self, name: str, number: str) -> Page:
         """Returns the page of a version, without MLflow's assistant."""
@@ -170,12 +85,12 @@ def run_pipeline(registry: Registry, place: Path, *settings: str) -> None:
 
 
 @pytest.fixture
-def as_account(registry, version, tmp_path) -> Iterator[Callable[[str], Browser]]:
+def as_account(registry, version, tmp_path) -> Iterator[Callable[[str], AccountBrowser]]:
     """Opens a browser as an account."""
-    opened: list[Browser] = []
+    opened: list[AccountBrowser] = []
 
-    def open_browser(who: str) -> Browser:
-        opened.append(Browser(tmp_path / who, registry.url, who))
+    def open_browser(who: str) -> AccountBrowser:
+        opened.append(AccountBrowser(tmp_path / who, registry.url, who))
         return opened[-1]
 
     yield open_browser

@@ -28,13 +28,24 @@ def convert(model: Any, variant: FloatVariant) -> bytes:
     import tensorflow as tf
 
     with quiet_conversion(variant):
-        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        converter = make_converter(model)
         if variant != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if variant == "float16":
             converter.target_spec.supported_types = [tf.float16]
         converted: bytes = converter.convert()
     return converted
+
+
+def make_converter(model: Any) -> Any:
+    """Returns TensorFlow's converter of a Keras model with a batch of one, which LiteRT.js asks for."""
+    import tensorflow as tf
+
+    shape = (1, *model.inputs[0].shape[1:])
+    answering = tf.function(lambda pixels: model(pixels, training=False))
+    concrete = answering.get_concrete_function(tf.TensorSpec(shape, tf.float32, name="pixels"))
+    # without the model itself: with it, Keras 3's variables arrive empty
+    return tf.lite.TFLiteConverter.from_concrete_functions([concrete])
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tumorflow.export.conversion import quiet_conversion
+from tumorflow.export.conversion import make_converter, quiet_conversion
 from tumorflow.litert import captured_output
 
 NodeType = Literal["float32", "int8", "uint8"]
@@ -124,7 +124,7 @@ def _quiet() -> Iterator[None]:
 def _prepare(model: Any, slices: Sequence[npt.NDArray[np.uint8]], io_type: NodeType) -> Any:
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter = make_converter(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: _feed(slices)
     converter.target_spec.supported_ops = [

@@ -23,6 +23,7 @@ from tumorflow.serving.drift import DriftLog
 from tumorflow.serving.guard import Guard, describe_as_problem
 from tumorflow.serving.measures import Measures
 from tumorflow.serving.model import Model
+from tumorflow.serving.pages import Asset, read_asset, render_page
 from tumorflow.serving.prediction import Examined, Examiner, Wanted, facts
 from tumorflow.serving.problems import MEDIA_TYPE, ProblemError, describe
 from tumorflow.serving.settings import Keys, Limits
@@ -262,6 +263,7 @@ def build(
     )
     add_problems(app)
     add_routes(app, service)
+    add_pages(app, service)
     return Guard(app, limits, keys, service.measures, log), service
 
 
@@ -297,6 +299,38 @@ def add_routes(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         """Gives counts and durations to Prometheus."""
         return Response(service.measures.render(), media_type=service.measures.content_type)
+
+
+def add_pages(app: FastAPI, service: Service) -> None:
+    """Adds the pages, what they are made of, and the model for the one that runs it itself."""
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return _send(render_page("server"))
+
+    @app.get("/on-device", include_in_schema=False)
+    async def on_device_page() -> Response:
+        return _send(render_page("device"))
+
+    @app.get("/assets/{path:path}", include_in_schema=False)
+    async def assets(path: str, request: Request) -> Response:
+        asset = read_asset(path)
+        if asset is None:
+            raise HTTPException(404)
+        if request.headers.get("if-none-match") == asset.headers["etag"]:
+            return Response(status_code=304, headers={"etag": asset.headers["etag"]})
+        return _send(asset)
+
+    @app.get("/model", response_class=Response, responses={503: PROBLEMS[503], 401: PROBLEMS[401]})
+    async def model_file() -> Response:
+        """Gives the champion's TFLite file, which says itself how to use it."""
+        model = service.model
+        headers = {"x-model-version": model.about.version, "etag": f'"{model.about.file_hash}"'}
+        return Response(model.content, media_type="application/octet-stream", headers=headers)
+
+
+def _send(asset: Asset) -> Response:
+    return Response(asset.content, headers=dict(asset.headers))
 
 
 def add_problems(app: FastAPI) -> None:

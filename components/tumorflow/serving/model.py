@@ -76,6 +76,7 @@ class Model:
             SourceError: it is no model, or not the one its file describes.
         """
         self.about = about
+        self.content = content
         self.head = head
         self.known = known
         self._idle: queue.SimpleQueue[Classifier] = queue.SimpleQueue()
