@@ -403,6 +403,14 @@ def bench_registry(scratch: Path) -> None:
     tell("policy on search_model_versions, cost of throughput", cost, "< 0.10", sides)
 
 
+def bench_serving(scratch: Path) -> None:
+    """The service against the article's, against TensorFlow in its place, and against the bare model."""
+    from serving_load import bench
+
+    dataset = sample_dataset(scratch, patients=6, slices=3)
+    bench(tell, next(dataset.rglob("*.dcm")), scratch)
+
+
 def bench_iqoth(scratch: Path) -> None:
     """IQ-OTH/NCCD: grouped test results over several splits, against the simple baseline."""
     if not IQOTH.is_dir():
@@ -447,6 +455,7 @@ BENCHES = {
     "overhead": bench_overhead,
     "rebuild": bench_rebuild,
     "registry": bench_registry,
+    "serving": bench_serving,
     "iqoth": bench_iqoth,
 }
 

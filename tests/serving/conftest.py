@@ -76,24 +76,32 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Client]]:
     from tumorflow.serving.drift import DriftLog
     from tumorflow.serving.server import configure
     from tumorflow.serving.settings import Keys, Limits
+    from tumorflow.serving.workers import Workers
 
-    running: list[tuple[uvicorn.Server, threading.Thread, Champions, DriftLog]] = []
+    running: list[tuple[uvicorn.Server, threading.Thread, Champions, DriftLog, Workers]] = []
 
-    def start(source: Path, keys: Keys | None = None, drift: Path | None = None, **limits: Any) -> Client:
+    def start(
+        source: Path,
+        keys: Keys | None = None,
+        drift: Path | None = None,
+        processes: bool = False,
+        **limits: Any,
+    ) -> Client:
         log: list[str] = []
-        champions = Champions(source, "float32", 2, log.append)
+        workers = Workers(2, processes=processes)
+        champions = Champions(source, "float32", log.append, workers.prepare)
         champions.look()
         champions.follow()
         scratch = tmp_path / f"scratch-{len(running)}"
         scratch.mkdir()
         drift_log = DriftLog(drift)
         application, _ = build(
-            champions, Limits(**limits), keys or Keys(), drift_log, scratch=scratch, log=log.append
+            champions, workers, Limits(**limits), keys or Keys(), drift_log, scratch=scratch, log=log.append
         )
         server = uvicorn.Server(configure(application, host="127.0.0.1", port=0))
         thread = threading.Thread(target=server.run)
         thread.start()
-        running.append((server, thread, champions, drift_log))
+        running.append((server, thread, champions, drift_log, workers))
         while not server.started:
             time.sleep(0.01)
         client = Client(server.servers[0].sockets[0].getsockname()[1], log)
@@ -101,11 +109,12 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Client]]:
         return client
 
     yield start
-    for server, thread, champions, drift_log in running:
+    for server, thread, champions, drift_log, workers in running:
         champions.stop()
         server.should_exit = True
         thread.join()
         drift_log.close()
+        workers.close()
 
 
 @pytest.fixture

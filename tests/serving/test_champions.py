@@ -1,7 +1,9 @@
 import json
+import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -99,9 +101,9 @@ def test_a_champion_that_cannot_be_loaded_leaves_the_former_one(serve, write_mod
 def test_no_model_is_refused(tmp_path, write_model):
     (tmp_path / "plain.tflite").write_bytes(b"no model")
     with pytest.raises(SourceError):
-        load(tmp_path / "plain.tflite", 1)
+        load(tmp_path / "plain.tflite")
     with pytest.raises(SourceError, match="KeyError"):
-        load(write_model(tmp_path / "model.tflite", preprocessing={}), 1)
+        load(write_model(tmp_path / "model.tflite", preprocessing={}))
 
 
 def start(tmp_path, *arguments, **environment):
@@ -188,3 +190,55 @@ def test_settings_that_cannot_be_served_with_are_refused(tmp_path, arguments, en
     assert process.returncode == 2
     assert said in output
     assert "Traceback" not in output
+
+
+def test_another_champion_takes_over_in_worker_processes_too(serve, write_model, tmp_path):
+    folder = tmp_path / "champion"
+    put_champion(folder, write_model, 1)
+    client = serve(folder, processes=True)
+    alone = client.predict(encode_ct()).json
+    put_champion(folder, write_model, 2, model_hash="b2" * 32)
+    wait_until(lambda: client.predict(encode_ct()).json["model"]["version"] == "2")
+    assert client.predict(encode_ct()).json["slices"] == alone["slices"]
+
+
+def test_a_worker_that_crashes_takes_no_other_request_with_it(serve, write_model, tmp_path):
+    client = serve(write_model(tmp_path / "model.tflite"), processes=True)
+    answers = []
+
+    def ask():
+        answers.extend(client.predict(encode_ct()).status for _ in range(60))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    workers = [child for child in multiprocessing.active_children() if child.name.startswith("SpawnProcess")]
+    assert workers
+    os.kill(workers[0].pid, signal.SIGKILL)
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * 180
+
+
+def test_a_port_that_is_taken_is_said(tmp_path, write_model):
+    model = write_model(tmp_path / "model.tflite")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "tumorflow",
+                "serve",
+                "--model",
+                model,
+                "--port",
+                f"{taken.getsockname()[1]}",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert "address of this machine that is free" in done.stderr

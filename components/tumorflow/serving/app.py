@@ -1,10 +1,11 @@
 """The routes. `GET /openapi.json` describes them."""
 
 import asyncio
-import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -24,10 +25,11 @@ from tumorflow.serving.guard import Guard, describe_as_problem
 from tumorflow.serving.measures import Measures
 from tumorflow.serving.model import Model
 from tumorflow.serving.pages import Asset, read_asset, render_page
-from tumorflow.serving.prediction import Examined, Examiner, Wanted, facts
+from tumorflow.serving.prediction import Examined, Wanted, conclude, facts, too_long
 from tumorflow.serving.problems import MEDIA_TYPE, ProblemError, describe
 from tumorflow.serving.settings import Keys, Limits
-from tumorflow.serving.uploads import Refused, Sent, Stored, is_archive, refuse_more_files, unpack
+from tumorflow.serving.uploads import Refused, Stored, refuse_more_files, store
+from tumorflow.serving.workers import Workers, crashed
 
 FILE_FIELDS = ("file", "files")
 BROKEN = "The body is a multipart form. Received: one that is cut off or malformed."
@@ -74,14 +76,18 @@ FORM = {
 class Service:
     """The routes' common state."""
 
-    def __init__(self, champions: Champions, limits: Limits, drift: DriftLog, scratch: Path) -> None:
+    def __init__(
+        self, champions: Champions, workers: Workers, limits: Limits, drift: DriftLog, scratch: Path
+    ) -> None:
         self.champions = champions
+        self.workers = workers
         self.limits = limits
         self.drift = drift
         self.scratch = scratch
         self.measures = Measures()
         self.requests = 0
-        self.pool = ThreadPoolExecutor(champions.workers, thread_name_prefix="examine")
+        self.alone = asyncio.Semaphore(1)
+        self.files = ThreadPoolExecutor(workers.count, thread_name_prefix="files")
 
     @property
     def model(self) -> Model:
@@ -114,15 +120,15 @@ class Service:
         try:
             form = await self._read_form(request)
             try:
-                examiner = Examiner(self.model, wanted, self.limits, self.drift, self.scratch)
-                examining = self._examine(examiner, find_bodies(form))
-                found = await self._wait(examining, request, examiner.cancelled)
+                model = self.model
+                found = await self._wait(self._examine(model, find_bodies(form), wanted), request)
             finally:
                 await form.close()
         finally:
             self.requests -= 1
             self.measures.working.dec()
-        prediction = examiner.conclude(found, request.state.request_id)
+        prediction = conclude(model, found, wanted, self.limits, request.state.request_id)
+        self.drift.write(model.about, found)
         self.measures.count(prediction)
         request.state.log = {
             "slices": len(prediction.slices),
@@ -146,25 +152,30 @@ class Service:
         except (FormParserError, KeyError, ValueError) as error:
             raise ProblemError(400, "broken_body", BROKEN) from error
 
-    async def _examine(self, examiner: Examiner, bodies: list[BinaryIO]) -> list[Examined | Refused]:
-        """Returns what was found in files; as many are begun at a time as there are workers."""
+    async def _examine(
+        self, model: Model, bodies: list[BinaryIO], wanted: Wanted
+    ) -> list[Examined | Refused]:
+        """Returns what was found in files; no more are begun at a time than there are workers."""
         loop = asyncio.get_running_loop()
+        deadline = time.monotonic() + self.limits.answer_s
         found: list[Examined | Refused] = []
-        begun: deque[asyncio.Future[list[Examined | Refused]]] = deque()
-        files: deque[Stored | Sent | Refused] = deque()
-
-        def unpack_all() -> None:
-            files.extend(unpack(bodies, self.scratch, self.limits))
-
+        begun: deque[tuple[Stored | Refused, asyncio.Future[list[Examined | Refused]]]] = deque()
+        files: deque[Stored | Refused] = deque()
         try:
-            if any(map(is_archive, bodies)):
-                await loop.run_in_executor(self.pool, unpack_all)  # it is work, too
-            else:
-                unpack_all()
+            await loop.run_in_executor(
+                self.files, lambda: files.extend(store(bodies, self.scratch, self.limits))
+            )
             while files or begun:
-                while files and len(begun) <= self.champions.workers:
-                    begun.append(loop.run_in_executor(self.pool, examiner.examine, files.popleft()))
-                found += await begun.popleft()
+                while files and len(begun) <= self.workers.count:
+                    file = files.popleft()
+                    work = self.workers.examine(model, file, wanted, self.limits, deadline)
+                    begun.append((file, asyncio.wrap_future(work)))
+                file, examining = begun[0]
+                try:
+                    found += await examining
+                except BrokenProcessPool:
+                    found += await self._examine_again(model, file, wanted, deadline)
+                begun.popleft()
                 if len(found) > self.limits.slices:
                     raise ProblemError(
                         413,
@@ -172,19 +183,29 @@ class Service:
                         f"A request has at most {self.limits.slices} slices. Received: more.",
                     )
         finally:
-            examiner.cancelled.set()
+            left = [file for file, _ in begun] + list(files)
             if begun:
-                await asyncio.wait(begun)
-            for file in files:  # those that nobody came to
+                await asyncio.wait([examining for _, examining in begun])
+            for file in left:
                 if isinstance(file, Stored):
                     file.path.unlink(missing_ok=True)
         return found
 
+    async def _examine_again(
+        self, model: Model, file: Stored | Refused, wanted: Wanted, deadline: float
+    ) -> list[Examined | Refused]:
+        """Returns what was found in a file that was open when a worker crashed: it, or another, was why."""
+        if isinstance(file, Stored) and file.path.exists():
+            async with self.alone:
+                try:
+                    work = self.workers.examine(model, file, wanted, self.limits, deadline)
+                    return await asyncio.wrap_future(work)
+                except BrokenProcessPool:
+                    file.path.unlink(missing_ok=True)
+        return [crashed(file.number if isinstance(file, Stored) else file.file)]
+
     async def _wait(
-        self,
-        examining: Coroutine[Any, Any, list[Examined | Refused]],
-        request: Request,
-        cancelled: threading.Event,
+        self, examining: Coroutine[Any, Any, list[Examined | Refused]], request: Request
     ) -> list[Examined | Refused]:
         work = asyncio.ensure_future(examining)
         gone = asyncio.ensure_future(_wait_until_gone(request))
@@ -193,20 +214,11 @@ class Service:
         left = gone.done()
         gone.cancel()
         if not work.done():
-            cancelled.set()  # a worker stops before its next slice
+            work.cancel()  # what was begun is waited for
             await asyncio.wait({work})
-            if work.exception() is not None:
-                raise _gone() if left else self._too_long()
+            if work.cancelled() or work.exception() is not None:
+                raise _gone() if left else too_long(self.limits)
         return work.result()
-
-    def _too_long(self) -> ProblemError:
-        return ProblemError(
-            503,
-            "too_long",
-            f"An answer takes at most {self.limits.answer_s:g} s. Received: a request that needs longer. "
-            "Send fewer slices.",
-            retry_after_s=5,
-        )
 
 
 def _gone() -> ProblemError:
@@ -236,6 +248,7 @@ async def _wait_until_gone(request: Request) -> None:
 
 def build(
     champions: Champions,
+    workers: Workers,
     limits: Limits,
     keys: Keys,
     drift: DriftLog,
@@ -247,13 +260,14 @@ def build(
 
     Args:
         champions: the models that answer.
+        workers: who examines files.
         limits: of a request.
         keys: of those who may ask; none: everybody.
         drift: is told each slice's features.
         scratch: folder in which files wait for their turn.
         log: is told one line a request.
     """
-    service = Service(champions, limits, drift, scratch)
+    service = Service(champions, workers, limits, drift, scratch)
     app = FastAPI(
         title="tumorflow",
         version=__version__,

@@ -19,8 +19,9 @@ class Champions:
     source: Path
     """A TFLite file, or a folder that `tumorflow champion follow` keeps."""
     variant: str
-    workers: int
     tell: Callable[[str], None]
+    prepare: Callable[[Model], None]
+    """Is told of a model before it answers."""
     current: Model | None = None
     _loaded: Path | None = None
     _trouble: str = ""
@@ -35,10 +36,8 @@ class Champions:
             self.current, self._loaded = None, None
             self.tell("the registry has no champion any more: requests are refused until there is one")
             return
-        if self.source.is_dir():
-            model = load_champion(found, self.variant, self.workers)
-        else:
-            model = load(found, self.workers)
+        model = load_champion(found, self.variant) if self.source.is_dir() else load(found)
+        self.prepare(model)
         self.current, self._loaded = model, found
         about = model.about
         of = f" {about.name}/{about.version}" if about.version else f" {about.name}"

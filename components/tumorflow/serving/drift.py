@@ -3,14 +3,16 @@
 import base64
 import json
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 
 from tumorflow.serving.model import About
+from tumorflow.serving.prediction import Examined
+from tumorflow.serving.uploads import Refused
 
 LARGEST_FILE = 256 * 2**20
 FILE = "drift.jsonl"
@@ -30,33 +32,19 @@ class DriftLog:
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def write(
-        self,
-        about: About,
-        probabilities: npt.NDArray[np.float64],
-        distance: float,
-        features: npt.NDArray[np.float32],
-        thickness_mm: float | None,
-    ) -> None:
-        """Appends one slice."""
+    def write(self, about: About, found: Sequence[Examined | Refused]) -> None:
+        """Appends the slices among what was found in a request."""
         if self._path is None:
             return
-        line = json.dumps(
-            {
-                "hour": datetime.now(UTC).strftime("%Y-%m-%dT%H"),
-                "model": about.model_hash,
-                "version": about.version,
-                "variant": about.variant,
-                "probabilities": [round(value, 6) for value in probabilities.tolist()],
-                "feature_distance": round(distance, 4),
-                "slice_thickness_mm": thickness_mm,
-                "features": base64.b64encode(features.astype("<f2").tobytes()).decode("ascii"),
-            }
-        )
+        lines = [
+            _describe(about, each)
+            for each in found
+            if isinstance(each, Examined) and each.features is not None
+        ]
         with self._lock:
             if self._file is None:
                 self._file = self._path.open("a")
-            self._file.write(line + "\n")
+            self._file.writelines(lines)
             self._file.flush()
             if self._file.tell() > LARGEST_FILE:
                 self._file.close()
@@ -69,3 +57,18 @@ class DriftLog:
             if self._file is not None:
                 self._file.close()
                 self._file = None
+
+
+def _describe(about: About, each: Examined) -> str:
+    features = each.features if each.features is not None else np.zeros(0)
+    line = {
+        "hour": datetime.now(UTC).strftime("%Y-%m-%dT%H"),
+        "model": about.model_hash,
+        "version": about.version,
+        "variant": about.variant,
+        "probabilities": [round(value, 6) for value in each.opinion.probabilities.values()],
+        "feature_distance": each.opinion.feature_distance,
+        "slice_thickness_mm": each.thickness_mm,
+        "features": base64.b64encode(features.astype("<f2").tobytes()).decode("ascii"),
+    }
+    return json.dumps(line) + "\n"

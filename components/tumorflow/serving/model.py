@@ -61,16 +61,31 @@ class About:
         return to_tensor(intensities, unit=self.unit, image_size_px=self.image_size_px, windows=self.windows)
 
 
+@dataclass(frozen=True)
+class Reference:
+    """Where a model is, for another process that answers by it."""
+
+    file: Path
+    name: str
+    version: str
+    file_hash: str
+
+
 class Model:
-    """A TFLite model, loaded as often as slices may be answered at a time.
+    """A TFLite model, loaded as often as it answers at a time.
 
     Nothing needs to be closed: what a request holds stays, and ends with the last one.
     """
 
     def __init__(
-        self, content: bytes, about: About, head: Head | None, known: FeatureDistribution | None, copies: int
+        self,
+        content: bytes,
+        about: About,
+        head: Head | None,
+        known: FeatureDistribution | None,
+        reference: Reference,
     ) -> None:
-        """Loads the model.
+        """Loads the model once.
 
         Raises:
             SourceError: it is no model, or not the one its file describes.
@@ -79,34 +94,40 @@ class Model:
         self.content = content
         self.head = head
         self.known = known
+        self.reference = reference
         self._idle: queue.SimpleQueue[Classifier] = queue.SimpleQueue()
+        classifier = self._load()
         size = about.image_size_px
-        for _ in range(copies):
-            classifier = Classifier(content)
-            if classifier.input_shape != (size, size, 3) or classifier.classes != len(about.classes):
-                raise SourceError(
-                    "A model's file describes it. Received: other sizes or classes in it than in its "
-                    "description. Export it again."
-                )
-            classifier.answer(np.zeros((size, size, 3), np.uint8))  # the first answer is a slow one
-            self._idle.put(classifier)
+        if classifier.input_shape != (size, size, 3) or classifier.classes != len(about.classes):
+            raise SourceError(
+                "A model's file describes it. Received: other sizes or classes in it than in its "
+                "description. Export it again."
+            )
+        self._idle.put(classifier)
+
+    def _load(self) -> Classifier:
+        classifier = Classifier(self.content)
+        classifier.answer(np.zeros(classifier.input_shape, np.uint8))  # the first answer is a slow one
+        return classifier
 
     @contextmanager
     def classifier(self) -> Iterator[Classifier]:
-        """Yields a copy that nobody else uses meanwhile; waits for one."""
-        taken = self._idle.get()
+        """Yields a copy that nobody else uses meanwhile, loaded anew where all are in use."""
+        try:
+            taken = self._idle.get_nowait()
+        except queue.Empty:
+            taken = self._load()
         try:
             yield taken
         finally:
             self._idle.put(taken)
 
 
-def load(file: Path, copies: int, *, name: str = "", version: str = "") -> Model:
+def load(file: Path, *, name: str = "", version: str = "") -> Model:
     """Returns the model in a TFLite file that says itself how to use it.
 
     Args:
         file: as export writes it.
-        copies: how many slices may be answered at a time.
         name: of the registered model; empty: as the file says.
         version: in the registry.
 
@@ -132,7 +153,7 @@ def load(file: Path, copies: int, *, name: str = "", version: str = "") -> Model
             f"A model's file says its classes, windows and sizes. Received: {type(error).__name__} in what "
             f"{file.name} says. Export it with this version of tumorflow."
         ) from error
-    return Model(content, about, head, known, copies)
+    return Model(content, about, head, known, Reference(file, name, version, about.file_hash))
 
 
 def _read_about(about: Mapping[str, Any], file_hash: str, name: str, version: str) -> About:
@@ -155,13 +176,12 @@ def _read_about(about: Mapping[str, Any], file_hash: str, name: str, version: st
     )
 
 
-def load_champion(folder: Path, variant: str, copies: int) -> Model:
+def load_champion(folder: Path, variant: str) -> Model:
     """Returns the model in a champion's own folder.
 
     Args:
         folder: what `resolve_current` returned.
         variant: `float32`, or another that the release holds.
-        copies: how many slices may be answered at a time.
 
     Raises:
         SourceError: it has no such variant.
@@ -169,7 +189,6 @@ def load_champion(folder: Path, variant: str, copies: int) -> Model:
     version = read_json(folder / "version.json")
     return load(
         folder / "release" / "tflite" / f"model_{variant}.tflite",
-        copies,
         name=str(version["model"]),
         version=str(version["version"]),
     )

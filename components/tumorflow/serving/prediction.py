@@ -1,10 +1,9 @@
 """Files in, opinions out."""
 
 import base64
-import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,10 @@ from tumorflow.serving.answers import (
     SliceOpinion,
     Warned,
 )
-from tumorflow.serving.drift import DriftLog
 from tumorflow.serving.model import About, Model
 from tumorflow.serving.problems import ProblemError
 from tumorflow.serving.settings import Limits
-from tumorflow.serving.uploads import Refused, Sent, Stored, store
+from tumorflow.serving.uploads import Refused, Stored
 from tumorflow.slices import Intensities
 from tumorflow.tensors import Tensor
 
@@ -58,77 +56,89 @@ class Slice:
 
 @dataclass(frozen=True)
 class Examined:
-    """The opinion on one slice, and whose it is: to put slices together, never to be repeated."""
+    """The opinion on one slice, and what is not told: whose it is, and its features for the drift log."""
 
     patient: str
     opinion: SliceOpinion
+    features: npt.NDArray[np.float32] | None
+    thickness_mm: float | None
 
 
-class Examiner:
-    """Forms opinions on the files of one request, by one model."""
+def examine(
+    model: Model, file: Stored | Refused, wanted: Wanted, limits: Limits, deadline: float
+) -> list[Examined | Refused]:
+    """Returns an opinion or a refusal for each slice of a file.
 
-    def __init__(self, model: Model, wanted: Wanted, limits: Limits, drift: DriftLog, scratch: Path) -> None:
-        self.model = model
-        self.scratch = scratch
-        self.wanted = wanted
-        self.limits = limits
-        self.drift = drift
-        self.cancelled = threading.Event()
+    Args:
+        model: whose opinions.
+        file: is removed then.
+        wanted: beside the opinions.
+        limits: of a request.
+        deadline: by `time.monotonic`, at which nobody waits any more.
 
-    def examine(self, file: Stored | Sent | Refused) -> list[Examined | Refused]:
-        """Returns an opinion or a refusal for each slice of a file, in a thread of the caller's.
+    Raises:
+        ProblemError: the deadline has passed.
+    """
+    found: list[Examined | Refused] = []
+    with model.classifier() as classifier:
+        for one in read(file, model.about, limits):
+            if time.monotonic() > deadline:
+                raise too_long(limits)
+            if isinstance(one, Refused):
+                found.append(one)
+                continue
+            pictured = max(one.file, one.frame) <= limits.pictured_slices
+            found.append(
+                describe(model, one, classifier.answer(one.tensor), wanted if pictured else Wanted())
+            )
+    return found
 
-        Raises:
-            ProblemError: the request was given up meanwhile.
-        """
-        found: list[Examined | Refused] = []
-        if isinstance(file, Sent):
-            file = store(file, self.scratch, self.limits)
-        with self.model.classifier() as classifier:
-            for one in read(file, self.model.about, self.limits):
-                if self.cancelled.is_set():
-                    raise ProblemError(503, "cancelled", "The request was given up. Send it again.")
-                if isinstance(one, Refused):
-                    found.append(one)
-                    continue
-                pictured = max(one.file, one.frame) <= self.limits.pictured_slices
-                answer = classifier.answer(one.tensor)
-                opinion = describe(self.model, one, answer, self.wanted if pictured else Wanted(), self.drift)
-                found.append(Examined(one.patient, opinion))
-        return found
 
-    def conclude(self, found: Sequence[Examined | Refused], request_id: str) -> Prediction:
-        """Returns the answer to a request, of what was found in its files.
+def too_long(limits: Limits) -> ProblemError:
+    """Returns the problem of a request that could not be answered in time."""
+    return ProblemError(
+        503,
+        "too_long",
+        f"An answer takes at most {limits.answer_s:g} s. Received: a request that needs longer. Send fewer "
+        "slices.",
+        retry_after_s=5,
+    )
 
-        Raises:
-            ProblemError: no file could be used.
-        """
-        refused = [each for each in found if isinstance(each, Refused)]
-        examined = [each for each in found if isinstance(each, Examined)]
-        if not examined:
-            raise ProblemError(
-                422,
-                "nothing_usable",
-                f"A request has a slice that the model can read. Received: {len(refused)} files, all refused "
-                f"({', '.join(sorted({each.rule for each in refused}))}).",
-            ).with_refused([asdict(each) for each in refused])
-        patients: dict[str, int] = {}
-        for each in examined:
-            each.opinion.patient = patients.setdefault(each.patient, len(patients) + 1)
-        opinions = [each.opinion for each in examined]
-        pooled = [pool(number, opinions, self.model.about) for number in patients.values()]
-        first = pooled[0]
-        return Prediction(
-            predicted=first.predicted,
-            confidence=first.confidence,
-            probabilities=first.probabilities,
-            warnings=_warn_of_request(pooled, refused, opinions, self.wanted, self.limits),
-            patients=pooled,
-            slices=opinions,
-            refused=[RefusedFile(**asdict(each)) for each in refused],
-            model=facts(self.model),
-            request_id=request_id,
-        )
+
+def conclude(
+    model: Model, found: Sequence[Examined | Refused], wanted: Wanted, limits: Limits, request_id: str
+) -> Prediction:
+    """Returns the answer to a request, of what was found in its files.
+
+    Raises:
+        ProblemError: no file could be used.
+    """
+    refused = [each for each in found if isinstance(each, Refused)]
+    examined = [each for each in found if isinstance(each, Examined)]
+    if not examined:
+        raise ProblemError(
+            422,
+            "nothing_usable",
+            f"A request has a slice that the model can read. Received: {len(refused)} files, all refused "
+            f"({', '.join(sorted({each.rule for each in refused}))}).",
+        ).with_refused([asdict(each) for each in refused])
+    patients: dict[str, int] = {}
+    for each in examined:
+        each.opinion.patient = patients.setdefault(each.patient, len(patients) + 1)
+    opinions = [each.opinion for each in examined]
+    pooled = [pool(number, opinions, model.about) for number in patients.values()]
+    first = pooled[0]
+    return Prediction(
+        predicted=first.predicted,
+        confidence=first.confidence,
+        probabilities=first.probabilities,
+        warnings=_warn_of_request(pooled, refused, opinions, wanted, limits),
+        patients=pooled,
+        slices=opinions,
+        refused=[RefusedFile(**asdict(each)) for each in refused],
+        model=facts(model),
+        request_id=request_id,
+    )
 
 
 def read(file: Stored | Refused, about: About, limits: Limits) -> Iterator[Slice | Refused]:
@@ -176,15 +186,14 @@ def find_tissue(hounsfield: Intensities) -> bool:
     return bool((hounsfield > TISSUE_HU).mean() >= TISSUE_FRACTION)
 
 
-def describe(model: Model, one: Slice, answer: Answer, wanted: Wanted, drift: DriftLog) -> SliceOpinion:
-    """Returns the opinion on a slice (`patient` is set by the caller), after logging its features."""
+def describe(model: Model, one: Slice, answer: Answer, wanted: Wanted) -> Examined:
+    """Returns the opinion on a slice, in which `patient` is not numbered yet."""
     about = model.about
-    distance = None
+    distance = features = None
     warnings = []
     if answer.feature_map is not None and model.known is not None:
         features = answer.feature_map.mean(axis=(0, 1))
         distance = float(model.known.distance(features[np.newaxis])[0])
-        drift.write(about, answer.probabilities, distance, features, one.thickness_mm)
         if distance > model.known.limit:
             warnings.append(
                 Warned(
@@ -207,7 +216,7 @@ def describe(model: Model, one: Slice, answer: Answer, wanted: Wanted, drift: Dr
     overlay = None
     if wanted.overlays and model.head is not None and answer.feature_map is not None:
         overlay = draw_overlay(model.head.explain(answer.feature_map, *one.tensor.shape[:2]))
-    return SliceOpinion(
+    opinion = SliceOpinion(
         **_opine(answer.probabilities, about),
         file=one.file,
         frame=one.frame,
@@ -218,6 +227,7 @@ def describe(model: Model, one: Slice, answer: Answer, wanted: Wanted, drift: Dr
         picture=as_data_url(one.tensor[:, :, ::-1]) if wanted.pictures else None,
         overlay=overlay,
     )
+    return Examined(one.patient, opinion, features, one.thickness_mm)
 
 
 def pool(number: int, opinions: list[SliceOpinion], about: About) -> PatientOpinion:

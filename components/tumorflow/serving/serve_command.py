@@ -4,13 +4,20 @@ import argparse
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tumorflow.errors import ParameterError, UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    import socket
+
+    from tumorflow.serving.settings import Keys
 
 SUMMARY = "serve the registry's champion over HTTP, without TensorFlow"
 EXAMPLE = "tumorflow serve --model runs/<run>/release/tflite/model_float32.tflite"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MIB = 2**20
+DEFAULT_CHAMPION = "tumorflow-ct"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--champion",
         metavar="NAME",
-        help="registered model whose champion is followed (default: tumorflow-ct)",
+        help=f"registered model whose champion is followed (default: {DEFAULT_CHAMPION})",
     )
     source.add_argument(
         "--folder", metavar="DIR", help="folder that `tumorflow champion follow` keeps elsewhere"
@@ -42,7 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--port", type=int, default=8080, help="default: %(default)s")
     where.add_argument("--certificate", default="", metavar="FILE", help="PEM file, for TLS")
     where.add_argument("--key", default="", metavar="FILE", help="the certificate's private key")
-    where.add_argument("--workers", type=int, default=0, help="slices at a time (default: one a core)")
+    where.add_argument("--workers", type=int, default=0, help="files at a time (default: one a core)")
+    where.add_argument(
+        "--worker-processes",
+        action="store_true",
+        help="give each worker a process of its own: more requests a second, more memory, and a decoder that "
+        "crashes ends its own request alone",
+    )
     where.add_argument("--drift-log", metavar="DIR", help="folder for the features of what was answered")
     limits = Limits()
     where.add_argument(
@@ -65,14 +78,11 @@ def run(given: argparse.Namespace) -> int:
     Raises:
         ParameterError: a setting is impossible, or the service would be open to others without keys.
         SourceError: the model's file is none.
-        UnavailableError: the packages of the extra `serving` are not installed.
+        UnavailableError: the port cannot be had, or the packages of the extra `serving` are not installed.
     """
     try:
-        from tumorflow.serving.app import build
-        from tumorflow.serving.champions import Champions
-        from tumorflow.serving.drift import DriftLog
-        from tumorflow.serving.server import Following, configure, serve
-        from tumorflow.serving.settings import Limits, read_keys
+        from tumorflow.serving.server import Following, listen
+        from tumorflow.serving.settings import read_keys
     except ModuleNotFoundError as error:
         raise UnavailableError(
             f"The service needs the packages of the extra `serving`. Received: no {error.name}. "
@@ -80,41 +90,70 @@ def run(given: argparse.Namespace) -> int:
         ) from error
     keys = read_keys()
     check(given, open_to_all=not keys.digests)
-    if given.model:
-        source = Path(given.model)
-        if not source.is_file():
-            raise UsageError(f"--model names a TFLite file of a release. Received: no file at {source}.")
-    else:
-        source = Path(given.folder or "champion")
-        source.mkdir(parents=True, exist_ok=True)
-    champions = Champions(source, given.variant, given.workers or os.cpu_count() or 1, _print)
-    champions.look()
-    if champions.current is None:
-        _print("there is no champion yet: requests are refused until there is one")
-    following = None
+    source = find_source(given)
+    listening = listen(given.host, given.port)
+    if given.model or given.folder:
+        answer(given, source, keys, listening)
+        return 0
+    following = Following(given.champion or DEFAULT_CHAMPION, source, given.poll)
+    following.start()
+    try:
+        answer(given, source, keys, listening)
+    finally:
+        following.stop()
+    return 0
+
+
+def find_source(given: argparse.Namespace) -> Path:
+    """Returns the model's file, or the folder in which the champion is, made if it is not there.
+
+    Raises:
+        UsageError: there is no such file.
+    """
     if not given.model:
-        champions.follow()
-        if not given.folder:
-            following = Following(given.champion or "tumorflow-ct", source, given.poll)
-            following.start()
+        folder = Path(given.folder or "champion")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    file = Path(given.model)
+    if not file.is_file():
+        raise UsageError(f"--model names a TFLite file of a release. Received: no file at {file}.")
+    return file
+
+
+def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "socket.socket") -> None:
+    """Answers requests until the process is told to end."""
+    from tumorflow.serving.app import build
+    from tumorflow.serving.champions import Champions
+    from tumorflow.serving.drift import DriftLog
+    from tumorflow.serving.server import configure, serve
+    from tumorflow.serving.settings import Limits
+    from tumorflow.serving.workers import Workers
+
     limits = Limits(
         body_bytes=given.max_body_mib * MIB, requests=given.max_requests, answer_s=given.answer_seconds
     )
     drift = DriftLog(Path(given.drift_log) if given.drift_log else None)
-    scheme = "https" if given.certificate else "http"
-    host = f"[{given.host}]" if ":" in given.host else given.host
+    workers = Workers(given.workers or os.cpu_count() or 1, processes=given.worker_processes)
+    champions = Champions(source, given.variant, _print, workers.prepare)
     try:
+        champions.look()
+        if champions.current is None:
+            _print("there is no champion yet: requests are refused until there is one")
+        if source.is_dir():
+            champions.follow()
+        scheme = "https" if given.certificate else "http"
+        host = f"[{given.host}]" if ":" in given.host else given.host
+        _print(f"serve: {scheme}://{host}:{given.port} - for research, not for clinical decisions")
         with tempfile.TemporaryDirectory(prefix="tumorflow-serve-") as scratch:
-            application, _ = build(champions, limits, keys, drift, scratch=Path(scratch), log=_print)
-            _print(f"serve: {scheme}://{host}:{given.port} - for research, not for clinical decisions")
-            address = {"host": given.host, "port": given.port}
-            serve(configure(application, **address, certificate=given.certificate, key=given.key))
+            application, _ = build(champions, workers, limits, keys, drift, scratch=Path(scratch), log=_print)
+            config = configure(
+                application, host=given.host, port=given.port, certificate=given.certificate, key=given.key
+            )
+            serve(config, listening)
     finally:
         champions.stop()
+        workers.close()
         drift.close()
-        if following:
-            following.stop()
-    return 0
 
 
 def check(given: argparse.Namespace, *, open_to_all: bool) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ HEADERS_S = 10.0
 KEEP_ALIVE_S = 20
 DRAIN_S = 30
 CONNECTIONS = 1000
+BACKLOG = 256
 RESTART_S = 5.0
 
 
@@ -82,7 +84,7 @@ def configure(
         log_level="critical",  # tracebacks may hold data; the guard logs
         access_log=False,
         server_header=False,
-        backlog=256,
+        backlog=BACKLOG,
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,
@@ -91,23 +93,29 @@ def configure(
     )
 
 
-def serve(config: uvicorn.Config) -> None:
-    """Serves until the process is told to end; what is being answered then is finished first.
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens.
 
     Raises:
-        UnavailableError: the port cannot be had.
+        UnavailableError: the address cannot be had.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise UnavailableError(
+            f"The service listens at an address of this machine that is free. Received: {host} port {port}, "
+            f"{error.strerror or type(error).__name__}. Take another --host or --port."
+        ) from error
+
+
+def serve(config: uvicorn.Config, listening: socket.socket) -> None:
+    """Serves until the process is told to end; what is being answered then is finished first."""
     silence_reading()
     # uvicorn ends in order, and then repeats the signal: its caller has to tidy up
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    try:
-        uvicorn.Server(config).run()
-    except SystemExit as error:
-        raise UnavailableError(
-            f"The service listens at an address of this machine that is free. Received: {config.host} port "
-            f"{config.port}, which is not. Take another --port."
-        ) from error
+    uvicorn.Server(config).run(sockets=[listening])
 
 
 class Following:

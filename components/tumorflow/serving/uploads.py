@@ -34,14 +34,6 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Sent:
-    """One file of a request that is still where the form's parser left it."""
-
-    number: int
-    body: BinaryIO
-
-
-@dataclass(frozen=True)
 class Refused:
     """One file of a request that cannot be used, and why."""
 
@@ -64,13 +56,8 @@ def is_archive(body: BinaryIO) -> bool:
     return head.startswith((ARCHIVE, EMPTY_ARCHIVE))
 
 
-def store(sent: Sent, folder: Path, limits: Limits) -> Stored:
-    """Returns a file of a request after writing it to `folder`; its reader removes it."""
-    return _keep(sent.body, sent.number, folder, limits.body_bytes)
-
-
-def unpack(bodies: Sequence[BinaryIO], folder: Path, limits: Limits) -> Iterator[Stored | Sent | Refused]:
-    """Yields each file of a request; what archives hold is written to `folder`.
+def store(bodies: Sequence[BinaryIO], folder: Path, limits: Limits) -> Iterator[Stored | Refused]:
+    """Yields each file of a request, written to `folder`; its reader removes it.
 
     Raises:
         ProblemError: there are more files, or more bytes in the archives, than are taken.
@@ -79,7 +66,7 @@ def unpack(bodies: Sequence[BinaryIO], folder: Path, limits: Limits) -> Iterator
     unpacked = 0
     for body in bodies:
         if not is_archive(body):
-            yield Sent(_next(numbers, limits), body)
+            yield _keep(body, _next(numbers, limits), folder, limits.body_bytes)
             continue
         try:
             for entry in _open_archive(body, limits):
