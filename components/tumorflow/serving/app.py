@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from tumorflow import __version__
@@ -119,12 +120,11 @@ class Service:
         self.measures.working.inc()
         try:
             form = await self._read_form(request)
-            try:
-                model = self.model
-                found = await self._wait(self._examine(model, find_bodies(form), wanted), request)
-            finally:
-                await form.close()
+            model = self.model
+            found = await self._wait(self._examine(model, find_bodies(form), wanted), request)
         finally:
+            for file in getattr(request.state, "files", ()):
+                file.close()
             self.requests -= 1
             self.measures.working.dec()
         prediction = conclude(model, found, wanted, self.limits, request.state.request_id)
@@ -143,14 +143,24 @@ class Service:
             raise ProblemError(
                 415, "not_a_form", "Files are sent as multipart/form-data. Received: another content type."
             )
+        parser = MultiPartParser(
+            request.headers,
+            request.stream(),
+            max_files=self.limits.files,
+            max_fields=16,
+            max_part_size=2**16,
+        )
         try:
-            return await request.form(max_files=self.limits.files, max_fields=16, max_part_size=2**16)
-        except HTTPException as error:
-            if str(error.detail).startswith("Too many files"):
+            return await parser.parse()
+        except MultiPartException as error:
+            if error.message.startswith("Too many files"):
                 raise refuse_more_files(self.limits) from error
-            raise
+            raise ProblemError(400, "broken_body", BROKEN) from error
         except (FormParserError, KeyError, ValueError) as error:
             raise ProblemError(400, "broken_body", BROKEN) from error
+        finally:
+            # also those whose end did not come, which are in no form
+            request.state.files = parser._files_to_close_on_error
 
     async def _examine(
         self, model: Model, bodies: list[BinaryIO], wanted: Wanted

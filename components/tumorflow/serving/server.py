@@ -1,6 +1,7 @@
 """The process that serves: a port, its workers, an orderly end."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -112,6 +113,7 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(config: uvicorn.Config, listening: socket.socket) -> None:
     """Serves until the process is told to end; what is being answered then is finished first."""
     silence_reading()
+    logging.getLogger("python_multipart").disabled = True  # it repeats what is wrong in a body
     # uvicorn ends in order, and then repeats the signal: its caller has to tidy up
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
