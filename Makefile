@@ -60,7 +60,9 @@ page:  ## bundle what the service's pages take from npm (needs Node.js; the resu
 	components/page/build.sh
 
 serve: $(INSTALLED)  ## serve the model of the last run on http://127.0.0.1:8080
-	$(BIN)/tumorflow serve --model "$$(ls -t runs/*/release/tflite/model_float32.tflite 2>/dev/null | head -1)"
+	@model=$$(find -L runs/mlflow/artifacts -path '*/release/tflite/model_float32.tflite' -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -1 | cut -d' ' -f2-); \
+	if [ -z "$$model" ]; then echo "make serve: needs a model. Received: none below runs/. Run make run first." >&2; exit 2; fi; \
+	$(BIN)/tumorflow serve --model "$$model"
 
 manifests: $(INSTALLED)  ## print what the overlay OVERLAY of k8s/ (local) applies
 	@$(BIN)/kubectl kustomize k8s/overlays/$(or $(OVERLAY),local)

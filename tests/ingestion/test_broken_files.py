@@ -140,3 +140,15 @@ def test_hidden_folders_are_left_out(tmp_path: Path, ct, ingest):
     (tmp_path / ".git" / "a").write_bytes(ct.encode())
     (tmp_path / "b").write_bytes(ct.encode(number=2))
     assert ingest(tmp_path).summary["files"] == 1
+
+
+def test_an_element_of_no_known_kind_in_the_file_meta_is_refused(ingest, ct, tmp_path):
+    """Found by fuzzing: the value is converted where it is looked at first, outside of what read the file."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "good.dcm").write_bytes(ct.encode())
+    broken = ct.encode(number=2).replace(b"\x02\x00\x02\x00UI", b"\x02\x00\x02\x00U\xff", 1)
+    broken = broken.replace(b"\x08\x00\x16\x00UI", b"\x08\x00\x17\x00UI", 1)  # so that it is looked at
+    (source / "bad.dcm").write_bytes(broken)
+    ingested = ingest(source)
+    assert [row["rule"] for row in ingested.refused] == ["malformed_dicom"]

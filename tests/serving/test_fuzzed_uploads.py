@@ -4,6 +4,7 @@ TUMORFLOW_FUZZED_UPLOADS says how many mutated uploads are sent (default: 300).
 """
 
 import io
+import json
 import os
 import random
 import socket
@@ -111,6 +112,7 @@ def test_mutated_uploads_get_clear_answers(serve, write_model, tmp_path, process
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(send, range(UPLOADS // 2)))
+    assert {json.loads(line)["error"] for line in client.log if '"error"' in line} == set()
     assert [each for each in answers if each[1] >= 500 or not each[2]] == []
     assert {200, 422} <= {status for _, status, _ in answers}
     assert client.predict(encode_ct(draw_body())).status == 200

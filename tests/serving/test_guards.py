@@ -160,6 +160,16 @@ def test_names_in_an_archive_lead_nowhere(service, name, tmp_path):
     assert set(tmp_path.rglob("*")) == before
 
 
+def test_an_entry_without_a_name_is_no_slice(service):
+    archive = as_zip([("a", encode_ct()), ("b", encode_ct(number=2))])
+    start = archive.rfind(b"PK\x01\x02")
+    nameless = bytearray(archive)
+    struct.pack_into("<HH", nameless, start + 28, 0, 1)  # its name is read as an extra field
+    answer = service.predict(bytes(nameless))
+    assert answer.status in (200, 422)
+    assert answer.json.get("rule", "") in ("", "nothing_usable")
+
+
 def test_an_encrypted_archive_is_refused(service):
     archive = bytearray(as_zip([("a", encode_ct())]))
     archive[6] |= 1

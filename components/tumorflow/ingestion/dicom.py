@@ -58,13 +58,18 @@ class CTFile:
         with quiet_reading():
             _check_begins_as_dicom(path, size)
             _check_inflated_size(path, limit=MAX_FILE_BYTES)
-            header = _read(path, with_pixels=False)
-            self.frames = read_count(header, "NumberOfFrames", 1)
-            check_is_ct(header)
-            pixels.check_pixel_module(header, self.frames, max_pixels)
-            self._dataset = _read(path, with_pixels=True)
-            _complete(self._dataset)
-            self._identity = deidentification.read_identity(self._dataset)
+            try:
+                header = _read(path, with_pixels=False)
+                self.frames = read_count(header, "NumberOfFrames", 1)
+                check_is_ct(header)
+                pixels.check_pixel_module(header, self.frames, max_pixels)
+                self._dataset = _read(path, with_pixels=True)
+                _complete(self._dataset)
+                self._identity = deidentification.read_identity(self._dataset)
+            except malformed() as error:  # an element's value is converted where it is looked at first
+                raise SliceError(
+                    "malformed_dicom", "The data set is cut off or malformed.", pixels.EXPORT_AGAIN
+                ) from error
 
     @property
     def series_uid(self) -> str:

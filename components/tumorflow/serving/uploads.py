@@ -131,7 +131,7 @@ def _open_archive(body: BinaryIO, limits: Limits) -> Iterator[BinaryIO]:
     except (zipfile.BadZipFile, ValueError, EOFError, struct.error, NotImplementedError, OSError) as error:
         raise _broken() from error
     with archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir() and _may_be_slice(entry)]
+        entries = [entry for entry in archive.infolist() if _may_be_slice(entry)]
         if not entries:
             raise SliceError(
                 "empty_archive", "The archive holds no file that may be a slice.", "Pack a series' files."
@@ -167,6 +167,8 @@ def _check_directory(body: BinaryIO) -> None:
 
 
 def _may_be_slice(entry: zipfile.ZipInfo) -> bool:
+    if not entry.filename or entry.is_dir():
+        return False
     name = PurePosixPath(entry.filename)
     return "__MACOSX" not in name.parts and not SourceFile(0, Path(name.name), name).is_sidecar
 
