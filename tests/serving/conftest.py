@@ -74,6 +74,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Client]]:
     from tumorflow.serving.app import build
     from tumorflow.serving.champions import Champions
     from tumorflow.serving.drift import DriftLog
+    from tumorflow.serving.pacs import Archive
     from tumorflow.serving.server import configure
     from tumorflow.serving.settings import Keys, Limits
     from tumorflow.serving.workers import Workers
@@ -85,6 +86,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Client]]:
         keys: Keys | None = None,
         drift: Path | None = None,
         processes: bool = False,
+        pacs: str = "",
         **limits: Any,
     ) -> Client:
         log: list[str] = []
@@ -95,9 +97,10 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Client]]:
         scratch = tmp_path / f"scratch-{len(running)}"
         scratch.mkdir()
         drift_log = DriftLog(drift)
-        application, _ = build(
+        application, service = build(
             champions, workers, Limits(**limits), keys or Keys(), drift_log, scratch=scratch, log=log.append
         )
+        service.archive = Archive(pacs) if pacs else None
         server = uvicorn.Server(configure(application, host="127.0.0.1", port=0))
         thread = threading.Thread(target=server.run)
         thread.start()

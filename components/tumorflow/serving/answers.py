@@ -86,6 +86,13 @@ class Prediction(Opinion):
     request_id: str
 
 
+class Pushed(BaseModel):
+    """What an archive took."""
+
+    stored: int = Field(description="DICOM objects.")
+    request_id: str
+
+
 class Problem(BaseModel):
     """Why a request was refused as a whole (RFC 9457)."""
 

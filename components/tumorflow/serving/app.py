@@ -1,39 +1,28 @@
 """The routes. `GET /openapi.json` describes them."""
 
 import asyncio
-import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from python_multipart.exceptions import FormParserError
-from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from tumorflow import __version__
-from tumorflow.serving.answers import DISCLAIMER, ModelFacts, Prediction, Problem
+from tumorflow.serving.answers import DISCLAIMER, ModelFacts, Prediction, Problem, Pushed
 from tumorflow.serving.champions import Champions
 from tumorflow.serving.drift import DriftLog
 from tumorflow.serving.guard import Guard, describe_as_problem
-from tumorflow.serving.measures import Measures
-from tumorflow.serving.model import Model
 from tumorflow.serving.pages import Asset, read_asset, render_page
-from tumorflow.serving.prediction import Examined, Wanted, conclude, facts, too_long
+from tumorflow.serving.prediction import Wanted, facts
 from tumorflow.serving.problems import MEDIA_TYPE, ProblemError, describe
+from tumorflow.serving.service import BROKEN, Service, describe_gone, pack_files
 from tumorflow.serving.settings import Keys, Limits
-from tumorflow.serving.uploads import Refused, Stored, refuse_more_files, store
-from tumorflow.serving.workers import Workers, crashed
+from tumorflow.serving.workers import Workers
 
-FILE_FIELDS = ("file", "files")
-BROKEN = "The body is a multipart form. Received: one that is cut off or malformed."
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": description}
     for status, description in {
@@ -46,6 +35,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         429: "As many requests as are taken at a time are being worked on.",
         503: "There is no champion, or the answer took too long.",
     }.items()
+}
+PUSH_PROBLEM: dict[str, Any] = {
+    "model": Problem,
+    "content": {MEDIA_TYPE: {}},
+    "description": "There is no archive, or it did not take the results.",
 }
 FORM = {
     "requestBody": {
@@ -72,188 +66,6 @@ FORM = {
         },
     }
 }
-
-
-class Service:
-    """The routes' common state."""
-
-    def __init__(
-        self, champions: Champions, workers: Workers, limits: Limits, drift: DriftLog, scratch: Path
-    ) -> None:
-        self.champions = champions
-        self.workers = workers
-        self.limits = limits
-        self.drift = drift
-        self.scratch = scratch
-        self.measures = Measures()
-        self.requests = 0
-        self.alone = asyncio.Semaphore(1)
-        self.files = ThreadPoolExecutor(workers.count, thread_name_prefix="files")
-
-    @property
-    def model(self) -> Model:
-        """The model in use.
-
-        Raises:
-            ProblemError: there is none.
-        """
-        if self.champions.current is None:
-            raise ProblemError(
-                503, "no_champion", "The registry has no champion: a reviewer approves one.", retry_after_s=30
-            )
-        return self.champions.current
-
-    async def predict(self, request: Request, wanted: Wanted) -> Prediction:
-        """Returns the answer to a request.
-
-        Raises:
-            ProblemError: it has none.
-        """
-        if self.requests >= self.limits.requests:
-            raise ProblemError(
-                429,
-                "busy",
-                f"{self.limits.requests} requests are taken at a time. Received: one more. Send it again.",
-                retry_after_s=1,
-            )
-        self.requests += 1
-        self.measures.working.inc()
-        try:
-            form = await self._read_form(request)
-            model = self.model
-            found = await self._wait(self._examine(model, find_bodies(form), wanted), request)
-        finally:
-            for file in getattr(request.state, "files", ()):
-                file.close()
-            self.requests -= 1
-            self.measures.working.dec()
-        prediction = conclude(model, found, wanted, self.limits, request.state.request_id)
-        self.drift.write(model.about, found)
-        self.measures.count(prediction)
-        request.state.log = {
-            "slices": len(prediction.slices),
-            "refused": len(prediction.refused),
-            "model": prediction.model.model_hash[:12],
-        }
-        return prediction
-
-    async def _read_form(self, request: Request) -> FormData:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "multipart/form-data":
-            raise ProblemError(
-                415, "not_a_form", "Files are sent as multipart/form-data. Received: another content type."
-            )
-        parser = MultiPartParser(
-            request.headers,
-            request.stream(),
-            max_files=self.limits.files,
-            max_fields=16,
-            max_part_size=2**16,
-        )
-        try:
-            return await parser.parse()
-        except MultiPartException as error:
-            if error.message.startswith("Too many files"):
-                raise refuse_more_files(self.limits) from error
-            raise ProblemError(400, "broken_body", BROKEN) from error
-        except (FormParserError, KeyError, ValueError) as error:
-            raise ProblemError(400, "broken_body", BROKEN) from error
-        finally:
-            # also those whose end did not come, which are in no form
-            request.state.files = parser._files_to_close_on_error
-
-    async def _examine(
-        self, model: Model, bodies: list[BinaryIO], wanted: Wanted
-    ) -> list[Examined | Refused]:
-        """Returns what was found in files; no more are begun at a time than there are workers."""
-        loop = asyncio.get_running_loop()
-        deadline = time.monotonic() + self.limits.answer_s
-        found: list[Examined | Refused] = []
-        begun: deque[tuple[Stored | Refused, asyncio.Future[list[Examined | Refused]]]] = deque()
-        files: deque[Stored | Refused] = deque()
-        try:
-            await loop.run_in_executor(
-                self.files, lambda: files.extend(store(bodies, self.scratch, self.limits))
-            )
-            while files or begun:
-                while files and len(begun) <= self.workers.count:
-                    file = files.popleft()
-                    work = self.workers.examine(model, file, wanted, self.limits, deadline)
-                    begun.append((file, asyncio.wrap_future(work)))
-                file, examining = begun[0]
-                try:
-                    found += await examining
-                except BrokenProcessPool:
-                    found += await self._examine_again(model, file, wanted, deadline)
-                begun.popleft()
-                if len(found) > self.limits.slices:
-                    raise ProblemError(
-                        413,
-                        "too_many_slices",
-                        f"A request has at most {self.limits.slices} slices. Received: more.",
-                    )
-        finally:
-            left = [file for file, _ in begun] + list(files)
-            if begun:
-                await asyncio.wait([examining for _, examining in begun])
-            for file in left:
-                if isinstance(file, Stored):
-                    file.path.unlink(missing_ok=True)
-        return found
-
-    async def _examine_again(
-        self, model: Model, file: Stored | Refused, wanted: Wanted, deadline: float
-    ) -> list[Examined | Refused]:
-        """Returns what was found in a file that was open when a worker crashed: it, or another, was why."""
-        if isinstance(file, Stored) and file.path.exists():
-            async with self.alone:
-                try:
-                    work = self.workers.examine(model, file, wanted, self.limits, deadline)
-                    return await asyncio.wrap_future(work)
-                except BrokenProcessPool:
-                    file.path.unlink(missing_ok=True)
-        return [crashed(file.number if isinstance(file, Stored) else file.file)]
-
-    async def _wait(
-        self, examining: Coroutine[Any, Any, list[Examined | Refused]], request: Request
-    ) -> list[Examined | Refused]:
-        work = asyncio.ensure_future(examining)
-        gone = asyncio.ensure_future(_wait_until_gone(request))
-        first: set[asyncio.Future[Any]] = {work, gone}
-        await asyncio.wait(first, timeout=self.limits.answer_s, return_when=asyncio.FIRST_COMPLETED)
-        left = gone.done()
-        gone.cancel()
-        if not work.done():
-            work.cancel()  # what was begun is waited for
-            await asyncio.wait({work})
-            if work.cancelled() or work.exception() is not None:
-                raise _gone() if left else too_long(self.limits)
-        return work.result()
-
-
-def _gone() -> ProblemError:
-    return ProblemError(400, "gone", "A client waits for its answer. Received: one that left before.")
-
-
-def find_bodies(form: FormData) -> list[BinaryIO]:
-    """Returns the files of a form, in their order.
-
-    Raises:
-        ProblemError: it has none.
-    """
-    bodies = [
-        value.file for name, value in form.multi_items() if name in FILE_FIELDS and not isinstance(value, str)
-    ]
-    if not bodies:
-        raise ProblemError(
-            422, "no_file", "A request has files in its fields `files` or `file`. Received: none."
-        )
-    return bodies
-
-
-async def _wait_until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def build(
@@ -301,8 +113,40 @@ def add_routes(app: FastAPI, service: Service) -> None:
         picture: Annotated[bool, Query(description="Add pictures of what the model saw.")] = False,
     ) -> Response:
         """Says what the champion thinks of a study: by slice, and by patient."""
-        prediction = await service.predict(request, Wanted(overlays=explain, pictures=picture))
+        prediction, _ = await service.predict(request, Wanted(overlays=explain, pictures=picture))
         return Response(prediction.model_dump_json(by_alias=True), media_type="application/json")
+
+    @app.post(
+        "/report",
+        responses={**PROBLEMS, 200: {"content": {"application/zip": {}}, "description": "DICOM files."}},
+        response_class=Response,
+        openapi_extra=FORM,
+    )
+    async def report_route(request: Request) -> Response:
+        """Gives the answer as DICOM files: a structured report a study, and an overlay a slice."""
+        prediction, objects = await service.report(request)
+        return Response(
+            pack_files(objects),
+            media_type="application/zip",
+            headers={"content-disposition": f'attachment; filename="tumorflow-{prediction.request_id}.zip"'},
+        )
+
+    @app.post(
+        "/push",
+        response_model=Pushed,
+        responses={**PROBLEMS, 502: PUSH_PROBLEM, 404: PUSH_PROBLEM},
+        openapi_extra=FORM,
+    )
+    async def push_route(request: Request) -> Pushed:
+        """Sends the answer's DICOM files to the archive that the service was told of."""
+        archive = service.archive
+        if archive is None:
+            raise ProblemError(
+                404, "no_archive", "The service was started with --pacs. Received: no archive."
+            )
+        prediction, objects = await service.report(request)
+        await asyncio.get_running_loop().run_in_executor(service.files, archive.store, objects)
+        return Pushed(stored=len(objects), request_id=prediction.request_id)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -390,7 +234,7 @@ def add_problems(app: FastAPI) -> None:
 
     @on(ClientDisconnect)
     async def tell_nobody(request: Request, _error: ClientDisconnect) -> Response:
-        return answer(request, _gone())
+        return answer(request, describe_gone())
 
     @on(RequestValidationError)
     async def tell_invalid(request: Request, error: RequestValidationError) -> Response:

@@ -17,7 +17,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 OPEN_ROUTES = ("/healthz", "/readyz")
 """Kubernetes' probes have no key, and the answers tell nothing."""
-GUARDED_ROUTES = ("/predict", "/metrics", "/version", "/model", "/openapi.json")
+GUARDED_ROUTES = ("/predict", "/report", "/push", "/metrics", "/version", "/model", "/openapi.json")
 HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",

@@ -4,7 +4,7 @@ import base64
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,16 @@ from tumorflow.serving.answers import (
     SliceOpinion,
     Warned,
 )
+from tumorflow.serving.dicom_results import read_reference
 from tumorflow.serving.model import About, Model
 from tumorflow.serving.problems import ProblemError
 from tumorflow.serving.settings import Limits
 from tumorflow.serving.uploads import Refused, Stored
 from tumorflow.slices import Intensities
 from tumorflow.tensors import Tensor
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 FEWEST_SLICES = 3
 SMALL_LEAD = 0.1
@@ -39,6 +43,8 @@ class Wanted:
 
     overlays: bool = False
     pictures: bool = False
+    references: bool = False
+    """What results in DICOM's form repeat of a file."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Slice:
     has_tissue: bool
     thickness_mm: float | None = None
     position_mm: float | None = None
+    reference: "Dataset | None" = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ class Examined:
     opinion: SliceOpinion
     features: npt.NDArray[np.float32] | None
     thickness_mm: float | None
+    reference: "Dataset | None" = None
+    """What results in DICOM's form repeat of its file."""
 
 
 def examine(
@@ -81,7 +90,7 @@ def examine(
     """
     found: list[Examined | Refused] = []
     with model.classifier() as classifier:
-        for one in read(file, model.about, limits):
+        for one in read(file, model.about, limits, wanted):
             if time.monotonic() > deadline:
                 raise too_long(limits)
             if isinstance(one, Refused):
@@ -141,7 +150,7 @@ def conclude(
     )
 
 
-def read(file: Stored | Refused, about: About, limits: Limits) -> Iterator[Slice | Refused]:
+def read(file: Stored | Refused, about: About, limits: Limits, wanted: Wanted) -> Iterator[Slice | Refused]:
     """Yields each slice of a file, which is removed then."""
     if isinstance(file, Refused):
         yield file
@@ -149,7 +158,9 @@ def read(file: Stored | Refused, about: About, limits: Limits) -> Iterator[Slice
     try:
         if file.size == 0:
             raise SliceError("empty_file", "The file has no content.", "Export or copy it again.")
-        yield from _read_image(file, about, limits) if file.is_image else _read_dicom(file, about, limits)
+        yield from (
+            _read_image(file, about, limits) if file.is_image else _read_dicom(file, about, limits, wanted)
+        )
     except SliceError as error:
         yield Refused.of(file.number, error)
     finally:
@@ -161,8 +172,9 @@ def _read_image(file: Stored, about: About, limits: Limits) -> Iterator[Slice]:
     yield Slice(file.number, 1, "", about.prepare(pixels), bool(pixels.max() > pixels.min()))
 
 
-def _read_dicom(file: Stored, about: About, limits: Limits) -> Iterator[Slice | Refused]:
+def _read_dicom(file: Stored, about: About, limits: Limits, wanted: Wanted) -> Iterator[Slice | Refused]:
     ct = CTFile(file.path, file.size, limits.pixels)
+    reference = read_reference(file.path) if wanted.references else None
     for frame in range(ct.frames):
         try:
             one = ct.slice(frame)
@@ -178,6 +190,7 @@ def _read_dicom(file: Stored, about: About, limits: Limits) -> Iterator[Slice | 
             find_tissue(one.hounsfield),
             one.facts.slice_thickness_mm,
             one.facts.slice_position_mm,
+            reference,
         )
 
 
@@ -227,7 +240,7 @@ def describe(model: Model, one: Slice, answer: Answer, wanted: Wanted) -> Examin
         picture=as_data_url(one.tensor[:, :, ::-1]) if wanted.pictures else None,
         overlay=overlay,
     )
-    return Examined(one.patient, opinion, features, one.thickness_mm)
+    return Examined(one.patient, opinion, features, one.thickness_mm, one.reference)
 
 
 def pool(number: int, opinions: list[SliceOpinion], about: About) -> PatientOpinion:

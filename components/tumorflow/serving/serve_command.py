@@ -57,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "crashes ends its own request alone",
     )
     where.add_argument("--drift-log", metavar="DIR", help="folder for the features of what was answered")
+    where.add_argument(
+        "--pacs", metavar="URL", help="DICOMweb service to which POST /push sends results, as DICOM"
+    )
     limits = Limits()
     where.add_argument(
         "--max-body-mib", type=int, default=limits.body_bytes // MIB, help="default: %(default)s"
@@ -125,6 +128,7 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
     from tumorflow.serving.app import build
     from tumorflow.serving.champions import Champions
     from tumorflow.serving.drift import DriftLog
+    from tumorflow.serving.pacs import AUTHORIZATION, Archive
     from tumorflow.serving.server import configure, serve
     from tumorflow.serving.settings import Limits
     from tumorflow.serving.workers import Workers
@@ -145,7 +149,11 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
         host = f"[{given.host}]" if ":" in given.host else given.host
         _print(f"serve: {scheme}://{host}:{given.port} - for research, not for clinical decisions")
         with tempfile.TemporaryDirectory(prefix="tumorflow-serve-") as scratch:
-            application, _ = build(champions, workers, limits, keys, drift, scratch=Path(scratch), log=_print)
+            application, service = build(
+                champions, workers, limits, keys, drift, scratch=Path(scratch), log=_print
+            )
+            if given.pacs:
+                service.archive = Archive(given.pacs, os.environ.get(AUTHORIZATION, ""))
             config = configure(
                 application, host=given.host, port=given.port, certificate=given.certificate, key=given.key
             )

@@ -1,0 +1,243 @@
+"""From a request to its answer: the form, the files, the workers, and who may wait how long."""
+
+import asyncio
+import time
+import zipfile
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from starlette.datastructures import FormData
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from tumorflow.serving.answers import Prediction
+from tumorflow.serving.champions import Champions
+from tumorflow.serving.dicom_results import build_results
+from tumorflow.serving.drift import DriftLog
+from tumorflow.serving.measures import Measures
+from tumorflow.serving.model import Model
+from tumorflow.serving.pacs import Archive
+from tumorflow.serving.prediction import Examined, Wanted, conclude, too_long
+from tumorflow.serving.problems import ProblemError
+from tumorflow.serving.settings import Limits
+from tumorflow.serving.uploads import Refused, Stored, refuse_more_files, store
+from tumorflow.serving.workers import Workers, crashed
+
+FILE_FIELDS = ("file", "files")
+BROKEN = "The body is a multipart form. Received: one that is cut off or malformed."
+
+
+class Service:
+    """The routes' common state."""
+
+    def __init__(
+        self, champions: Champions, workers: Workers, limits: Limits, drift: DriftLog, scratch: Path
+    ) -> None:
+        self.champions = champions
+        self.workers = workers
+        self.limits = limits
+        self.drift = drift
+        self.scratch = scratch
+        self.measures = Measures()
+        self.archive: Archive | None = None
+        self.requests = 0
+        self.alone = asyncio.Semaphore(1)
+        self.files = ThreadPoolExecutor(workers.count, thread_name_prefix="files")
+
+    @property
+    def model(self) -> Model:
+        """The model in use.
+
+        Raises:
+            ProblemError: there is none.
+        """
+        if self.champions.current is None:
+            raise ProblemError(
+                503, "no_champion", "The registry has no champion: a reviewer approves one.", retry_after_s=30
+            )
+        return self.champions.current
+
+    async def predict(self, request: Request, wanted: Wanted) -> tuple[Prediction, list[Examined | Refused]]:
+        """Returns the answer to a request, and what it was made of.
+
+        Raises:
+            ProblemError: it has none.
+        """
+        if self.requests >= self.limits.requests:
+            raise ProblemError(
+                429,
+                "busy",
+                f"{self.limits.requests} requests are taken at a time. Received: one more. Send it again.",
+                retry_after_s=1,
+            )
+        self.requests += 1
+        self.measures.working.inc()
+        try:
+            form = await self._read_form(request)
+            model = self.model
+            found = await self._wait(self._examine(model, find_bodies(form), wanted), request)
+        finally:
+            for file in getattr(request.state, "files", ()):
+                file.close()
+            self.requests -= 1
+            self.measures.working.dec()
+        prediction = conclude(model, found, wanted, self.limits, request.state.request_id)
+        self.drift.write(model.about, found)
+        self.measures.count(prediction)
+        request.state.log = {
+            "slices": len(prediction.slices),
+            "refused": len(prediction.refused),
+            "model": prediction.model.model_hash[:12],
+        }
+        return prediction, found
+
+    async def report(self, request: Request) -> tuple[Prediction, list[bytes]]:
+        """Returns the answer to a request, and the same as DICOM objects.
+
+        Raises:
+            ProblemError: it has none, or its files are no DICOM.
+        """
+        wanted = Wanted(overlays=True, pictures=True, references=True)
+        prediction, found = await self.predict(request, wanted)
+        references = [each.reference for each in found if isinstance(each, Examined)]
+        known = [reference for reference in references if reference is not None]
+        if len(known) < len(references):
+            raise ProblemError(
+                422, "no_dicom", "Results in DICOM's form belong to DICOM files. Received: pictures."
+            )
+        loop = asyncio.get_running_loop()
+        return prediction, await loop.run_in_executor(self.files, build_results, prediction, known)
+
+    async def _read_form(self, request: Request) -> FormData:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "multipart/form-data":
+            raise ProblemError(
+                415, "not_a_form", "Files are sent as multipart/form-data. Received: another content type."
+            )
+        parser = MultiPartParser(
+            request.headers,
+            request.stream(),
+            max_files=self.limits.files,
+            max_fields=16,
+            max_part_size=2**16,
+        )
+        try:
+            return await parser.parse()
+        except MultiPartException as error:
+            if error.message.startswith("Too many files"):
+                raise refuse_more_files(self.limits) from error
+            raise ProblemError(400, "broken_body", BROKEN) from error
+        except (FormParserError, KeyError, ValueError) as error:
+            raise ProblemError(400, "broken_body", BROKEN) from error
+        finally:
+            # also those whose end did not come, which are in no form
+            request.state.files = parser._files_to_close_on_error
+
+    async def _examine(
+        self, model: Model, bodies: list[BinaryIO], wanted: Wanted
+    ) -> list[Examined | Refused]:
+        """Returns what was found in files; no more are begun at a time than there are workers."""
+        loop = asyncio.get_running_loop()
+        deadline = time.monotonic() + self.limits.answer_s
+        found: list[Examined | Refused] = []
+        begun: deque[tuple[Stored | Refused, asyncio.Future[list[Examined | Refused]]]] = deque()
+        files: deque[Stored | Refused] = deque()
+        try:
+            await loop.run_in_executor(
+                self.files, lambda: files.extend(store(bodies, self.scratch, self.limits))
+            )
+            while files or begun:
+                while files and len(begun) <= self.workers.count:
+                    file = files.popleft()
+                    work = self.workers.examine(model, file, wanted, self.limits, deadline)
+                    begun.append((file, asyncio.wrap_future(work)))
+                file, examining = begun[0]
+                try:
+                    found += await examining
+                except BrokenProcessPool:
+                    found += await self._examine_again(model, file, wanted, deadline)
+                begun.popleft()
+                if len(found) > self.limits.slices:
+                    raise ProblemError(
+                        413,
+                        "too_many_slices",
+                        f"A request has at most {self.limits.slices} slices. Received: more.",
+                    )
+        finally:
+            left = [file for file, _ in begun] + list(files)
+            if begun:
+                await asyncio.wait([examining for _, examining in begun])
+            for file in left:
+                if isinstance(file, Stored):
+                    file.path.unlink(missing_ok=True)
+        return found
+
+    async def _examine_again(
+        self, model: Model, file: Stored | Refused, wanted: Wanted, deadline: float
+    ) -> list[Examined | Refused]:
+        """Returns what was found in a file that was open when a worker crashed: it, or another, was why."""
+        if isinstance(file, Stored) and file.path.exists():
+            async with self.alone:
+                try:
+                    work = self.workers.examine(model, file, wanted, self.limits, deadline)
+                    return await asyncio.wrap_future(work)
+                except BrokenProcessPool:
+                    file.path.unlink(missing_ok=True)
+        return [crashed(file.number if isinstance(file, Stored) else file.file)]
+
+    async def _wait(
+        self, examining: Coroutine[Any, Any, list[Examined | Refused]], request: Request
+    ) -> list[Examined | Refused]:
+        work = asyncio.ensure_future(examining)
+        gone = asyncio.ensure_future(_wait_until_gone(request))
+        first: set[asyncio.Future[Any]] = {work, gone}
+        await asyncio.wait(first, timeout=self.limits.answer_s, return_when=asyncio.FIRST_COMPLETED)
+        left = gone.done()
+        gone.cancel()
+        if not work.done():
+            work.cancel()  # what was begun is waited for
+            await asyncio.wait({work})
+            if work.cancelled() or work.exception() is not None:
+                raise describe_gone() if left else too_long(self.limits)
+        return work.result()
+
+
+def pack_files(objects: Sequence[bytes]) -> bytes:
+    """Returns DICOM files as a zip archive."""
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for number, content in enumerate(objects, start=1):
+            archive.writestr(f"{number:04d}.dcm", content)
+    return packed.getvalue()
+
+
+def describe_gone() -> ProblemError:
+    """Returns the problem of a client that did not wait for its answer."""
+    return ProblemError(400, "gone", "A client waits for its answer. Received: one that left before.")
+
+
+def find_bodies(form: FormData) -> list[BinaryIO]:
+    """Returns the files of a form, in their order.
+
+    Raises:
+        ProblemError: it has none.
+    """
+    bodies = [
+        value.file for name, value in form.multi_items() if name in FILE_FIELDS and not isinstance(value, str)
+    ]
+    if not bodies:
+        raise ProblemError(
+            422, "no_file", "A request has files in its fields `files` or `file`. Received: none."
+        )
+    return bodies
+
+
+async def _wait_until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
