@@ -98,6 +98,7 @@ lock: $(INSTALLED)  ## compile the lock files from pyproject.toml
 		$(COMPILE) --constraint requirements.lock --excludes components/unneeded.txt --group $$group \
 			--output-file components/$$group.lock; \
 	done
+	$(COMPILE) --constraint requirements.lock --group serving --output-file components/serving.lock
 	$(COMPILE) --constraint requirements.lock --group server --output-file mlflow/server.lock
 	echo checkov==3.3.30 | $(COMPILE) --output-file .ci/policy.lock -
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# images.sh [push]: builds the three images with docker, podman or buildah, whichever is there; `make images` calls it.
+# images.sh [push]: builds the four images with docker, podman or buildah, whichever is there; `make images` calls it.
 #   REGISTRY  what their names begin with (localhost); push sends them there and prints their digests
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -60,6 +60,7 @@ build_image() { # NAME CONTEXT DOCKERFILE FILE...: what the stage NAME-dependenc
 tags=()
 build_image light . components/Dockerfile components/light.lock components/slim.sh
 build_image tensorflow . components/Dockerfile components/tensorflow.lock components/slim.sh
+build_image serving . components/Dockerfile components/serving.lock components/slim.sh
 build_image mlflow . mlflow/Dockerfile mlflow/server.lock
 
 if [ "${1:-}" = push ]; then

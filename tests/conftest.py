@@ -59,7 +59,7 @@ def build_images(container_engine: Engine) -> Callable[..., Mapping[str, str]]:
             check=False,
         )
         assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
-        names = ("light", "tensorflow", "mlflow")
+        names = ("light", "tensorflow", "serving", "mlflow")
         return {name: f"{registry}/tumorflow-{name}:{__version__}" for name in names}
 
     return build
@@ -67,7 +67,7 @@ def build_images(container_engine: Engine) -> Callable[..., Mapping[str, str]]:
 
 @pytest.fixture(scope="session")
 def built_images(build_images: Callable[..., Mapping[str, str]]) -> Mapping[str, str]:
-    """`light`, `tensorflow` and `mlflow`: each image's name, after building it from this checkout.
+    """`light`, `tensorflow`, `serving` and `mlflow`: each image's name, after building it from this checkout.
 
     Seconds from a warm cache; CI builds before the tests, so that a cold build is in nobody's time limit.
     """
