@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,8 +174,12 @@ class Registry:
         *,
         with_evidence: bool = True,
         ended: bool = True,
+        files: Mapping[str, bytes] | None = None,
     ) -> Version:
-        """Returns a version with evidence, made as the pipeline makes one, but without TensorFlow."""
+        """Returns a version with evidence, made as the pipeline makes one, but without TensorFlow.
+
+        `files` are laid over those that stand for the evidence.
+        """
         experiment = self.find_experiment(who, "tumorflow")
         created = self.do(
             who, "POST", "runs/create", experiment_id=experiment, tags=_as_tags(run_tags or {})
@@ -190,6 +194,7 @@ class Registry:
         contents["evidence/release/decision.json"] = json.dumps(
             {"decision": decision, "rules": rules}
         ).encode()
+        contents |= files or {}
         hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         contents["evidence/manifest.json"] = manifest = describe_files(hashes)
         run_files = f"{experiment}/{run}/artifacts"
