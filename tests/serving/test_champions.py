@@ -1,13 +1,16 @@
+import http.client
 import json
 import multiprocessing
 import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from ct_files import encode_ct
@@ -242,3 +245,87 @@ def test_a_port_that_is_taken_is_said(tmp_path, write_model):
         )
     assert done.returncode == 1
     assert "address of this machine that is free" in done.stderr
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "certificate.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return tmp_path / "certificate.pem", tmp_path / "key.pem"
+
+
+def test_it_serves_over_tls(tmp_path, write_model, certificate):
+    model = write_model(tmp_path / "model.tflite")
+    process, client = start(
+        tmp_path, "--model", model, "--certificate", certificate[0], "--key", certificate[1]
+    )
+    trusting = ssl.create_default_context(cafile=str(certificate[0]))
+
+    def ask():
+        connection = http.client.HTTPSConnection("localhost", client.port, timeout=10, context=trusting)
+        try:
+            connection.request("GET", "/version")
+            return connection.getresponse().status
+        except OSError:
+            return 0
+        finally:
+            connection.close()
+
+    try:
+        wait_until(lambda: ask() == 200)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            client.ask("/version")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_certificate_that_is_none_is_said(tmp_path, certificate):
+    (tmp_path / "certificate.pem").write_text("no certificate")
+    process, _ = start(tmp_path, "--certificate", certificate[0], "--key", certificate[1])
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "as PEM" in output
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_worker_processes_end_with_the_service(tmp_path, write_model, sent):
+    model = write_model(tmp_path / "model.tflite")
+    process, client = start(tmp_path, "--model", model, "--worker-processes")
+    try:
+        wait_until(lambda: is_ready(client))
+        assert client.predict(encode_ct()).status == 200
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) >= 2
+        for each in [process.pid, *map(int, children)] if sent == signal.SIGINT else [process.pid]:
+            os.kill(each, sent)  # Ctrl-C reaches all of them
+        output, _ = process.communicate(timeout=60)
+        wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    finally:
+        process.kill()
+    assert "Traceback" not in output
+    assert process.returncode == (0 if sent == signal.SIGINT else -signal.SIGKILL)

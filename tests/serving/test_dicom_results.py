@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from ct_files import encode_ct
+from ct_files import build_ct, encode_ct
 from servers import find_free_port
 from service_client import CLASSES, as_form, draw_body
 
@@ -102,6 +102,26 @@ def test_two_patients_get_two_reports(service):
         ("B", "SR"),
         ("B", "OT"),
     ]
+
+
+def test_a_file_of_several_frames_is_one_piece_of_evidence(service):
+    frames = np.stack([draw_body(40 * number) for number in range(3)])
+    dataset = build_ct(draw_body(), NumberOfFrames=3, SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1")
+    dataset.PixelData = frames.astype("<i2").tobytes()
+    body = io.BytesIO()
+    dataset.save_as(body, enforce_file_format=True)
+    report, *overlays = read(ask(service, "/report", [body.getvalue()]))
+    (evidence,) = report.CurrentRequestedProcedureEvidenceSequence
+    assert len(evidence.ReferencedSeriesSequence[0].ReferencedSOPSequence) == 1
+    assert len(overlays) == 3
+
+
+@pytest.mark.parametrize(
+    "changes", [{"PatientBirthDate": "someday"}, {"StudyTime": "99xx"}, {"PatientSex": "Q"}]
+)
+def test_headers_that_dicom_does_not_allow_give_results_or_a_reason(service, changes):
+    answer = ask(service, "/report", [encode_ct(draw_body(), **changes)])
+    assert answer.status == 200 or (answer.status, answer.json["rule"]) == (422, "unreportable")
 
 
 def test_nothing_of_the_patient_is_in_the_log(service, series):

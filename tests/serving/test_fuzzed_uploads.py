@@ -103,8 +103,8 @@ def test_mutated_uploads_get_clear_answers(serve, write_model, tmp_path, process
         body, kind = as_form(files)
         if generator.random() < 0.2:
             body = mutate_form(generator, body)
-        explain = generator.choice(["", "?explain=1", "?explain=1&picture=1"])
-        answer = client.ask(f"/predict{explain}", "POST", body, {"Content-Type": kind})
+        path = generator.choice(["/predict", "/predict?explain=1", "/report"])
+        answer = client.ask(path, "POST", body, {"Content-Type": kind})
         clear = answer.status == 200 or (
             answer.headers["content-type"] == "application/problem+json" and answer.json["rule"]
         )

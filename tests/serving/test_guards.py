@@ -7,12 +7,17 @@ import threading
 import time
 import zipfile
 
+import numpy as np
 import pytest
-from ct_files import encode_ct
+from ct_files import build_ct, encode_ct
 
 from tumorflow.errors import ParameterError
 from tumorflow.serving.settings import read_keys
 
+BEGUN = (
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    b"Content-Length: 1000\r\n\r\n--x\r\n"
+)
 KEY = "0123456789abcdef0123456789"
 
 
@@ -71,10 +76,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_kept(serve, write_mode
 def test_a_body_that_does_not_arrive_is_not_waited_for(serve, write_model, tmp_path):
     client = serve(write_model(tmp_path / "model.tflite"), patience_s=0.3)
     with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
-        connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-            b"Content-Length: 1000\r\n\r\n--x\r\n"
-        )
+        connection.sendall(BEGUN)
         answer = connection.recv(65536).decode()
         assert answer.startswith("HTTP/1.1 408 ")
     assert client.predict(encode_ct()).status == 200
@@ -93,10 +95,7 @@ def test_a_client_that_leaves_disturbs_nobody(service):
     body = encode_ct()
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
-            connection.sendall(
-                b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-                b"Content-Length: 100000\r\n\r\n--x\r\n"
-            )
+            connection.sendall(BEGUN)
     assert service.predict(body).status == 200
     assert not [line for line in service.log if '"status": 5' in line or '"error"' in line]
 
@@ -104,10 +103,7 @@ def test_a_client_that_leaves_disturbs_nobody(service):
 def test_more_requests_than_are_taken_get_429(serve, write_model, tmp_path):
     client = serve(write_model(tmp_path / "model.tflite"), requests=1)
     with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
-        connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-            b"Content-Length: 1000\r\n\r\n--x\r\n"
-        )
+        connection.sendall(BEGUN)
         time.sleep(0.3)
         busy = client.predict(encode_ct())
         assert (busy.status, busy.json["rule"], busy.headers["retry-after"]) == (429, "busy", "1")
@@ -199,6 +195,17 @@ def test_a_service_with_keys_answers_who_has_one(serve, write_model, tmp_path):
     assert KEY not in "".join(client.log)
 
 
+def test_with_keys_whatever_is_not_open_needs_one(serve, write_model, tmp_path):
+    client = serve(
+        write_model(tmp_path / "model.tflite"), keys=read_keys({"TUMORFLOW_API_KEYS": f"clinic:{KEY}"})
+    )
+    described = client.ask("/openapi.json", headers={"X-API-Key": KEY}).json["paths"]
+    answers = {path: client.ask(path, next(iter(described[path])).upper()).status for path in described}
+    assert {path for path, status in answers.items() if status != 401} == {"/healthz", "/readyz"}
+    assert client.ask("/openapi.json").status == 401
+    assert [client.ask(path).status for path in ("/", "/on-device", "/assets/page.js")] == [200] * 3
+
+
 @pytest.mark.parametrize("value", ["clinic", "clinic:short", f":{KEY}", f"a:{KEY},a:{KEY}", "a:" + "ab" * 20])
 def test_keys_that_are_none_or_weak_are_refused(value):
     with pytest.raises(ParameterError) as error:
@@ -235,3 +242,19 @@ def test_an_answer_that_takes_too_long_is_given_up(serve, write_model, tmp_path,
     slow.set()
     assert client.predict(encode_ct()).status == 200
     assert list(client.scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
+def test_a_file_whose_frames_take_too_long_is_given_up(serve, write_model, tmp_path, processes):
+    """Its problem comes out of another process as it was."""
+    frames = build_ct(np.zeros((64, 64), np.int16), NumberOfFrames=2000)
+    frames.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+    frames.PixelData = frames.PixelData * 2000
+    body = io.BytesIO()
+    frames.save_as(body, enforce_file_format=True)
+    client = serve(write_model(tmp_path / "model.tflite"), processes=processes, answer_s=0.3)
+    late = client.predict(body.getvalue())
+    assert (late.status, late.json["rule"]) == (503, "too_long")
+    deadline = time.monotonic() + 20
+    while client.predict(encode_ct()).status != 200:
+        assert time.monotonic() < deadline

@@ -15,9 +15,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
-OPEN_ROUTES = ("/healthz", "/readyz")
-"""Kubernetes' probes have no key, and the answers tell nothing."""
-GUARDED_ROUTES = ("/predict", "/report", "/push", "/metrics", "/version", "/model", "/openapi.json")
+OPEN_PATHS = ("/", "/on-device", "/healthz", "/readyz")
+"""The pages, which ask for a key themselves, and Kubernetes' probes, which have none; they tell nothing."""
+OPEN_FOLDER = "/assets/"
 HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -97,7 +97,8 @@ class Guard:
             self._log(json.dumps(line))
 
     def _authenticate(self, scope: Message) -> str:
-        if not self._keys.digests or not scope["path"].startswith(GUARDED_ROUTES):
+        path = scope["path"]
+        if not self._keys.digests or path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
             return ""
         headers = dict(scope["headers"])
         given = headers.get(b"x-api-key", b"").decode("latin-1")

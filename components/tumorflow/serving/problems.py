@@ -21,6 +21,10 @@ class ProblemError(TumorflowError):
         self.retry_after_s = retry_after_s
         self.more: dict[str, Any] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a worker process hands it on, and its text alone would not make it again
+        return type(self), (self.status, self.rule, self.detail, self.retry_after_s), {"more": self.more}
+
     def with_refused(self, refused: list[dict[str, Any]]) -> "ProblemError":
         """Returns the problem, which lists the files that were refused too."""
         self.more = {"refused": refused}

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import ssl
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -186,6 +187,14 @@ def check(given: argparse.Namespace, *, open_to_all: bool) -> None:
         path = getattr(given, name)
         if path and not Path(path).is_file():
             raise ParameterError(f"--{name} names a PEM file. Received: no file at {path}.")
+    if given.certificate:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(given.certificate, given.key)
+        except ssl.SSLError as error:
+            raise ParameterError(
+                "--certificate and --key name a certificate and its own private key, as PEM. Received: "
+                f"{error.reason or 'another thing'}. Look at both files."
+            ) from error
     if open_to_all and given.host not in LOOPBACK:
         raise ParameterError(
             "Who is not on this machine needs a key. Received: --host beyond loopback, and no "

@@ -136,7 +136,8 @@ class Following:
 
     def _keep(self) -> None:
         while not self._stopping.is_set():
-            self._process = subprocess.Popen(self._command)  # noqa: S603 - our own module
+            # in a session of its own, so that Ctrl-C ends it through `stop`
+            self._process = subprocess.Popen(self._command, start_new_session=True)  # noqa: S603 - our own module
             self._process.wait()
             self._stopping.wait(RESTART_S)
 

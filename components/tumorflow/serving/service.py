@@ -4,9 +4,10 @@ import asyncio
 import time
 import zipfile
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +17,7 @@ from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from tumorflow.ingestion.header import malformed
 from tumorflow.serving.answers import Prediction
 from tumorflow.serving.champions import Champions
 from tumorflow.serving.dicom_results import build_results
@@ -79,12 +81,10 @@ class Service:
         self.requests += 1
         self.measures.working.inc()
         try:
-            form = await self._read_form(request)
-            model = self.model
-            found = await self._wait(self._examine(model, find_bodies(form), wanted), request)
+            async with self._form(request) as form:
+                model = self.model
+                found = await self._wait(self._examine(model, find_bodies(form), wanted), request)
         finally:
-            for file in getattr(request.state, "files", ()):
-                file.close()
             self.requests -= 1
             self.measures.working.dec()
         prediction = conclude(model, found, wanted, self.limits, request.state.request_id)
@@ -112,9 +112,20 @@ class Service:
                 422, "no_dicom", "Results in DICOM's form belong to DICOM files. Received: pictures."
             )
         loop = asyncio.get_running_loop()
-        return prediction, await loop.run_in_executor(self.files, build_results, prediction, known)
+        try:
+            objects = await loop.run_in_executor(self.files, build_results, prediction, known)
+        except malformed() as error:
+            raise ProblemError(
+                422,
+                "unreportable",
+                "Results repeat the study's elements. Received: elements that DICOM does not allow. Mend the "
+                "files' headers, or ask /predict.",
+            ) from error
+        return prediction, objects
 
-    async def _read_form(self, request: Request) -> FormData:
+    @asynccontextmanager
+    async def _form(self, request: Request) -> AsyncIterator[FormData]:
+        """Yields a request's form, whose files are closed then."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "multipart/form-data":
             raise ProblemError(
@@ -128,16 +139,11 @@ class Service:
             max_part_size=2**16,
         )
         try:
-            return await parser.parse()
-        except MultiPartException as error:
-            if error.message.startswith("Too many files"):
-                raise refuse_more_files(self.limits) from error
-            raise ProblemError(400, "broken_body", BROKEN) from error
-        except (FormParserError, KeyError, ValueError) as error:
-            raise ProblemError(400, "broken_body", BROKEN) from error
+            yield await _parse(parser, self.limits)
         finally:
             # also those whose end did not come, which are in no form
-            request.state.files = parser._files_to_close_on_error
+            for file in parser._files_to_close_on_error:
+                file.close()
 
     async def _examine(
         self, model: Model, bodies: list[BinaryIO], wanted: Wanted
@@ -206,6 +212,17 @@ class Service:
             if work.cancelled() or work.exception() is not None:
                 raise describe_gone() if left else too_long(self.limits)
         return work.result()
+
+
+async def _parse(parser: MultiPartParser, limits: Limits) -> FormData:
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise refuse_more_files(limits) from error
+        raise ProblemError(400, "broken_body", BROKEN) from error
+    except (FormParserError, KeyError, ValueError) as error:
+        raise ProblemError(400, "broken_body", BROKEN) from error
 
 
 def pack_files(objects: Sequence[bytes]) -> bytes:

@@ -16,8 +16,8 @@ from tumorflow.serving.settings import Limits
 
 ARCHIVE = b"PK\x03\x04"
 EMPTY_ARCHIVE = b"PK\x05\x06"
-LARGEST_DIRECTORY = 8 * 2**20
-"""Bytes of an archive's list of entries, which is read as a whole."""
+LARGEST_DIRECTORY = 2**20
+"""Bytes of an archive's list of entries, which is read as a whole and takes ten times as much memory."""
 COMMENT = 2**16
 CHUNK = 2**20
 IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")

@@ -1,13 +1,20 @@
 """Who examines files: threads, or processes of their own."""
 
 import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from typing import Any
 
 from tumorflow.errors import SliceError
 from tumorflow.ingestion.header import silence_reading
 from tumorflow.serving.model import Model, Reference, load
 from tumorflow.serving.prediction import Examined, Wanted, examine
+from tumorflow.serving.problems import ProblemError
 from tumorflow.serving.settings import Limits
 from tumorflow.serving.uploads import Refused, Stored
 
@@ -32,7 +39,7 @@ class Workers:
         if not self._processes:
             return ThreadPoolExecutor(self.count, thread_name_prefix="examine")
         spawning = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.count, mp_context=spawning, initializer=silence_reading)
+        return ProcessPoolExecutor(self.count, mp_context=spawning, initializer=begin)
 
     def examine(
         self, model: Model, file: Stored | Refused, wanted: Wanted, limits: Limits, deadline: float
@@ -40,18 +47,25 @@ class Workers:
         """Returns what will be found in a file."""
         if not self._processes:
             return self._pool.submit(examine, model, file, wanted, limits, deadline)
+        return self._submit(examine_by, model.reference, file, wanted, limits, deadline)
+
+    def _submit(self, work: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        """Returns what a process will make of it; a pool that a crash has broken is replaced."""
         pool = self._pool
         try:
-            return pool.submit(examine_by, model.reference, file, wanted, limits, deadline)
+            return pool.submit(work, *arguments)
         except BrokenProcessPool:
             if pool is self._pool:
                 self._pool = self._make_pool()
-            return self._pool.submit(examine_by, model.reference, file, wanted, limits, deadline)
+                pool.shutdown(wait=False)
+            return self._pool.submit(work, *arguments)
 
     def prepare(self, model: Model) -> None:
         """Has the processes load a model, before requests wait for it."""
-        if self._processes:
-            for loading in [self._pool.submit(take, model.reference) for _ in range(self.count)]:
+        if not self._processes:
+            return
+        for loading in [self._submit(take, model.reference) for _ in range(self.count)]:
+            with suppress(BrokenProcessPool):  # whoever takes the place of one that crashed loads it then
                 loading.result()
 
     def close(self) -> None:
@@ -59,10 +73,32 @@ class Workers:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
+def begin() -> None:
+    """Prepares a worker process: quiet, ended by the service alone, and never longer alive than it."""
+    silence_reading()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: what was begun is finished
+    if (service := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with, args=(service,), daemon=True).start()
+
+
+def _end_with(service: Any) -> None:
+    service.join()
+    os._exit(1)
+
+
 def take(reference: Reference) -> None:
-    """Loads a model in this process, which keeps the last two."""
+    """Loads a model in this process, which keeps the last two.
+
+    Raises:
+        ProblemError: another file has taken the place of the one that is answered by.
+    """
     if reference not in _models:
-        _models[reference] = load(reference.file, name=reference.name, version=reference.version)
+        model = load(reference.file, name=reference.name, version=reference.version)
+        if model.reference != reference:
+            raise ProblemError(
+                503, "model_changed", "A model's file stays as it is. Received: another one in its place."
+            )
+        _models[reference] = model
         for former in list(_models)[:-KEPT_MODELS]:
             del _models[former]
 

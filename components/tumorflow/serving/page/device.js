@@ -8,6 +8,8 @@ import { loadAndCompile, loadLiteRt, Tensor } from "./vendor/litert.js";
 
 const FEWEST_SLICES = 3;
 const SMALL_LEAD = 0.1;
+const TISSUE_HU = -400;
+const TISSUE_FRACTION = 0.02;
 let loaded = null;
 
 /** Returns what the model says of itself, after loading it. */
@@ -104,6 +106,16 @@ async function answerSlice(slice) {
         message: "The slice is unlike those that the model learned from: another part of the body, another kind of scan, or no CT of a body at all.",
       });
     }
+  }
+  if (slice.pixels.reduce((sum, unit) => sum + (unit > TISSUE_HU), 0) < TISSUE_FRACTION * slice.pixels.length) {
+    warnings.push({ rule: "no_body", message: "There is hardly any tissue in the slice." });
+  }
+  const known = about.slice_thickness_mm;
+  if (known && slice.thickness_mm && (slice.thickness_mm < known[0] / 1.5 || slice.thickness_mm > known[1] * 1.5)) {
+    warnings.push({
+      rule: "thickness",
+      message: `The slice is ${slice.thickness_mm} mm thick; the model learned from ${known[0]} to ${known[1]} mm.`,
+    });
   }
   return {
     ...opine(about.classes, probabilities),

@@ -1,4 +1,5 @@
 // DICOM files to CT slices in Hounsfield units, with the server's rules (see ingestion/dicom.py).
+import { roundHalfToEven } from "./tensor.js";
 import dicomParser from "./vendor/dicom_parser.js";
 
 const NATIVE = new Set(["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"]);
@@ -98,25 +99,19 @@ function toHounsfield(data, bytes, count) {
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset + element.dataOffset, count * size);
   const little = data.string("x00020010") !== "1.2.840.10008.1.2.2";
-  const first = padding(data, "x00280120", signed, stored);
-  const last = padding(data, "x00280121", signed, stored) ?? first;
+  const first = padding(data, "x00280120", signed);
+  const last = padding(data, "x00280121", signed) ?? first;
   const unused = 32 - stored;
   const pixels = new Int16Array(count);
   for (let at = 0; at < count; at += 1) {
     const raw = size === 2 ? view.getUint16(2 * at, little) : view.getUint8(at);
     const value = signed ? (raw << unused) >> unused : (raw << unused) >>> unused;
     const unit = value * slope + intercept;
-    const whole = Number.isInteger(unit) ? unit : roundEven(unit);
+    const whole = Number.isInteger(unit) ? unit : roundHalfToEven(unit);
     const isPadding = first !== null && value >= Math.min(first, last) && value <= Math.max(first, last);
     pixels[at] = isPadding ? -1024 : Math.max(-32768, Math.min(32767, whole));
   }
   return pixels;
-}
-
-function roundEven(value) {
-  const floor = Math.floor(value);
-  if (value - floor !== 0.5) return Math.round(value);
-  return floor % 2 === 0 ? floor : floor + 1;
 }
 
 function padding(data, tag, signed) {

@@ -10,7 +10,7 @@ const key = document.getElementById("key");
 let asked = 0;
 
 /** Returns the headers that show the key, where the service asks for one. */
-export function credentials() {
+function credentials() {
   return key.value ? { Authorization: `Bearer ${key.value}` } : {};
 }
 
