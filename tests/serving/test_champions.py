@@ -184,6 +184,8 @@ def test_a_service_that_is_killed_while_the_champion_changes_comes_back_whole(tm
         (["--model", "missing.tflite"], {}, "no file at missing.tflite"),
         (["--certificate", "a.pem"], {}, "come together"),
         (["--workers", "-1"], {}, "--workers is at least 0"),
+        (["--port", "65536"], {}, "--port is at most 65535"),
+        (["--folder", ".", "--pacs", "ftp://x"], {}, "DICOMweb"),
         ([], {"TUMORFLOW_API_KEYS": "a:short"}, "24 characters"),
     ],
 )

@@ -18,6 +18,7 @@ SUMMARY = "serve the registry's champion over HTTP, without TensorFlow"
 EXAMPLE = "tumorflow serve --model runs/<run>/release/tflite/model_float32.tflite"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MIB = 2**20
+HIGHEST_PORT = 65535
 DEFAULT_CHAMPION = "tumorflow-ct"
 
 
@@ -137,6 +138,7 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
     limits = Limits(
         body_bytes=given.max_body_mib * MIB, requests=given.max_requests, answer_s=given.answer_seconds
     )
+    archive = Archive(given.pacs, os.environ.get(AUTHORIZATION, "")) if given.pacs else None
     drift = DriftLog(Path(given.drift_log) if given.drift_log else None)
     workers = Workers(given.workers or os.cpu_count() or 1, processes=given.worker_processes)
     champions = Champions(source, given.variant, _print, workers.prepare)
@@ -153,8 +155,7 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
             application, service = build(
                 champions, workers, limits, keys, drift, scratch=Path(scratch), log=_print
             )
-            if given.pacs:
-                service.archive = Archive(given.pacs, os.environ.get(AUTHORIZATION, ""))
+            service.archive = archive
             config = configure(
                 application, host=given.host, port=given.port, certificate=given.certificate, key=given.key
             )
@@ -179,8 +180,10 @@ def check(given: argparse.Namespace, *, open_to_all: bool) -> None:
         ("--answer-seconds", given.answer_seconds, 1),
         ("--poll", given.poll, 1),
     ):
-        if not value >= lowest or (name == "--port" and value > 65535):
+        if not value >= lowest:
             raise ParameterError(f"{name} is at least {lowest}. Received: {value}. Leave it out.")
+    if given.port > HIGHEST_PORT:
+        raise ParameterError(f"--port is at most {HIGHEST_PORT}. Received: {given.port}. Leave it out.")
     if bool(given.certificate) != bool(given.key):
         raise ParameterError("--certificate and --key come together. Received: one of them. Give both.")
     for name in ("certificate", "key"):
