@@ -157,12 +157,18 @@ class TrainParams(Section):
     horizontal_flip: bool = False
 
 
-class EvaluateParams(Section):
-    """How the model is measured and what the gate asks."""
+class MeasuredSection(Section):
+    """How metrics and their confidence intervals are made."""
 
     bootstrap_resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    """Of whole patients."""
     confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     calibration_bins: Annotated[int, Field(ge=2, le=100)] = 10
+
+
+class EvaluateParams(MeasuredSection):
+    """How the model is measured and what the gate asks."""
+
     gradcam_slices: Annotated[int, Field(ge=0, le=64)] = 6
     min_population_groups: PositiveInt = 5
     min_macro_f1: Fraction = 0.6
@@ -178,8 +184,8 @@ class EvaluateParams(Section):
     some hundreds."""
 
 
-class ExportParams(Section):
-    """TFLite, its parity with Keras, and the registered name."""
+class ExportParams(MeasuredSection):
+    """TFLite, its parity with Keras, and the registered name; measured as in `evaluate` unless given."""
 
     registered_model: ModelName = "tumorflow-ct"
     variants: tuple[Variant, ...] = ("float32", "float16", "dynamic", "int8")

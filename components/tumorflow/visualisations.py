@@ -87,7 +87,7 @@ def trace_curve(truth: Sequence[str], scores: Sequence[float], label: str) -> di
     """
     import numpy as np
 
-    from tumorflow.evaluation.metrics import roc_curve
+    from tumorflow.metrics import roc_curve
 
     probabilities = np.asarray(scores, np.float64)
     false, true = roc_curve(np.array([name == label for name in truth]), probabilities)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tumorflow.bootstrap import Estimate
 from tumorflow.evaluation import gate
-from tumorflow.evaluation.bootstrap import Estimate
 from tumorflow.evaluation.comparison import Comparison, Paired, Sample
 from tumorflow.params import EvaluateParams
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from tumorflow import figures
+from tumorflow.bootstrap import Estimate
 from tumorflow.evaluation import plots
-from tumorflow.evaluation.bootstrap import Estimate
 
 HOSTILE = ("$\\frac{", "_hidden", "腫瘍\n\x07", "a very long name of a class that goes on")
 NAN = float("nan")
@@ -49,4 +50,4 @@ def test_drawing_leaves_pyplot_alone():
     ("text", "shown"), [("$x$", r"\$x\$"), ("_x_y", " x_y"), ("a\nb", "a?b"), ("x" * 30, "x" * 21 + "…")]
 )
 def test_labels_are_shown_as_they_are(text, shown):
-    assert plots.plain(text) == shown
+    assert figures.plain(text) == shown

@@ -4,8 +4,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from tumorflow import report_page
+from tumorflow.bootstrap import Estimate
 from tumorflow.evaluation import report
-from tumorflow.evaluation.bootstrap import Estimate
 from tumorflow.evaluation.comparison import Comparison, Paired, Sample
 from tumorflow.evaluation.gate import Rule, Unjudged
 from tumorflow.evaluation.populations import Population
@@ -251,7 +252,7 @@ def test_an_empty_test_split_can_be_told():
     ],
 )
 def test_differences_in_words(estimate, shown):
-    assert report.say_difference(estimate) == shown
+    assert report_page.say_difference(estimate) == shown
 
 
 @pytest.mark.parametrize(
@@ -263,4 +264,4 @@ def test_differences_in_words(estimate, shown):
     ],
 )
 def test_intervals_in_words(estimate, shown):
-    assert report.say_interval(estimate) == shown
+    assert report_page.say_interval(estimate) == shown

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tumorflow.evaluation.bootstrap import Estimate, estimate_difference, to_json
-from tumorflow.evaluation.metrics import Floats, Integers
+from tumorflow.bootstrap import Estimate, estimate_difference, to_json
+from tumorflow.metrics import Floats, Integers
 from tumorflow.params import EvaluateParams
 
 JUDGED = ("macro_f1", "macro_auc")

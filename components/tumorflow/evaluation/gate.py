@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tumorflow.evaluation.bootstrap import Estimate, or_none
+from tumorflow.bootstrap import Estimate, or_none
 from tumorflow.evaluation.comparison import JUDGED, Comparison, Sample
 from tumorflow.params import EvaluateParams
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from tumorflow.evaluation.metrics import Floats, Integers
 from tumorflow.explanation import find_feature_map, weigh
+from tumorflow.metrics import Floats, Integers
 
 if TYPE_CHECKING:
     import keras

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tumorflow.evaluation.bootstrap import Estimate, estimate
-from tumorflow.evaluation.metrics import Floats
+from tumorflow.bootstrap import Estimate, estimate
+from tumorflow.metrics import Floats
 from tumorflow.params import EvaluateParams
 
 if TYPE_CHECKING:

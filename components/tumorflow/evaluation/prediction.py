@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tumorflow.errors import SourceError
-from tumorflow.evaluation.metrics import Floats, Integers
+from tumorflow.metrics import Floats, Integers
 from tumorflow.progress import track
 
 if TYPE_CHECKING:

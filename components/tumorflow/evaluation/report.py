@@ -1,16 +1,15 @@
 """The report: one HTML file that needs nothing else, no network, no script, no folder beside it."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
 from pathlib import Path
 from typing import Any
 
-from tumorflow.evaluation.bootstrap import Estimate
+from tumorflow.bootstrap import Estimate
 from tumorflow.evaluation.comparison import Comparison
 from tumorflow.evaluation.gate import Rule, Unjudged
 from tumorflow.evaluation.populations import Population
+from tumorflow.report_page import render_page
 
 SPLITS = ("train", "validation", "test")
 
@@ -53,24 +52,9 @@ class Findings:
 
 def render(findings: Findings) -> str:
     """Returns the report as HTML; every text from outside is escaped."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "interval": say_interval,
-        "difference": say_difference,
-        "figure": say_figure,
-        "picture": to_data_uri,
-        "plainly": plainly,
-    }
     patients = findings.preprocessing["groups_from"] == "patient"
-    return environment.get_template("report.html").render(
+    return render_page(
+        Path(__file__).with_name("report.html"),
         findings=findings,
         classes=findings.preprocessing["classes"],
         splits=SPLITS,
@@ -79,47 +63,3 @@ def render(findings: Findings) -> str:
         failed=[rule for rule in findings.rules if not rule.passed],
         steps={name: step for name, step in findings.lineage.items() if isinstance(step, Mapping)},
     )
-
-
-def say_interval(estimate: Estimate) -> str:
-    """Returns `0.71 (0.62–0.80)`; what is undefined is said."""
-    if isnan(estimate.value):
-        return "undefined"
-    if isnan(estimate.low):
-        return f"{estimate.value:.2f} (no interval)"
-    return f"{estimate.value:.2f} ({estimate.low:.2f}–{estimate.high:.2f})"
-
-
-def say_difference(estimate: Estimate) -> str:
-    """Returns `+0.02 (−0.03 to +0.07)`; what is undefined is said."""
-    if isnan(estimate.value):
-        return "undefined"
-    value, low, high = (
-        f"{end:+.2f}".replace("-", "−") for end in (estimate.value, estimate.low, estimate.high)
-    )
-    return f"{value} (no interval)" if isnan(estimate.low) else f"{value} ({low} to {high})"
-
-
-def say_figure(value: float | int | None) -> str:
-    """Returns a number as text: counts whole, others with three decimals, None as undefined."""
-    if value is None:
-        return "undefined"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
-
-
-def plainly(value: Any) -> str:
-    """Returns a setting as one line of text: nested ones as `key: value` pairs."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {plainly(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return "; ".join(plainly(item) for item in value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}".replace(",", "\u202f") if value >= 10_000 else str(value)
-    return str(value) if value not in ("", None) else "none"
-
-
-def to_data_uri(picture: bytes) -> str:
-    """Returns a PNG picture as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")

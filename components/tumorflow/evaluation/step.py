@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tumorflow import bootstrap, metrics
+from tumorflow.bootstrap import Estimate
 from tumorflow.errors import ParameterError
 from tumorflow.evaluation import (
-    bootstrap,
     comparison,
     gate,
     gradcam,
-    metrics,
     plots,
     populations,
     prediction,
@@ -24,14 +24,13 @@ from tumorflow.evaluation import (
     tables,
     yardstick,
 )
-from tumorflow.evaluation.bootstrap import Estimate
 from tumorflow.files import read_json, write_bytes, write_json, write_text
 from tumorflow.params import EvaluateParams
 from tumorflow.tracker import Tracker
 
 if TYPE_CHECKING:
-    from tumorflow.evaluation.metrics import Floats
     from tumorflow.evaluation.prediction import TestSplit
+    from tumorflow.metrics import Floats
 
 
 def run(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tumorflow.evaluation import metrics
-from tumorflow.evaluation.bootstrap import Estimate
-from tumorflow.evaluation.metrics import Floats
+from tumorflow import metrics
+from tumorflow.bootstrap import Estimate
 from tumorflow.evaluation.populations import Population
+from tumorflow.metrics import Floats
 from tumorflow.params import EvaluateParams
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from tumorflow.params import EvaluateParams
 from tumorflow.tracker import Tracker, split_reference
 
 if TYPE_CHECKING:
-    from tumorflow.evaluation.metrics import Floats
     from tumorflow.evaluation.prediction import TestSplit
+    from tumorflow.metrics import Floats
 
 MODEL = "model.keras"
 RECIPE = "evidence/preprocessing.json"

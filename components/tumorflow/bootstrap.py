@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tumorflow.evaluation.metrics import Floats, Integers, measure
-from tumorflow.params import EvaluateParams
+from tumorflow.metrics import Floats, Integers, measure
+from tumorflow.params import MeasuredSection
 
 MAX_UNDEFINED_FRACTION = 0.05
 VALUES_AT_ONCE = 4_000_000
@@ -30,7 +30,7 @@ class Estimate:
 
 
 def estimate(
-    truth: Integers, probabilities: Floats, groups: Integers, params: EvaluateParams
+    truth: Integers, probabilities: Floats, groups: Integers, params: MeasuredSection
 ) -> dict[str, Estimate]:
     """Returns every metric of `metrics.measure` by name with its interval.
 
@@ -43,7 +43,7 @@ def estimate(
 
 
 def estimate_difference(
-    truth: Integers, answers: tuple[Floats, Floats], groups: Integers, params: EvaluateParams
+    truth: Integers, answers: tuple[Floats, Floats], groups: Integers, params: MeasuredSection
 ) -> dict[str, tuple[Estimate, Estimate, Estimate]]:
     """Returns every metric by name: of the first model, of the second, and the first minus the second.
 
@@ -63,7 +63,7 @@ def estimate_difference(
 
 
 def resample(
-    truth: Integers, probabilities: Floats, groups: Integers, params: EvaluateParams
+    truth: Integers, probabilities: Floats, groups: Integers, params: MeasuredSection
 ) -> dict[str, Floats]:
     """Returns every metric by name, (1 + resamples,): its value, then its value in each resample.
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tumorflow.evaluation import metrics
+from tumorflow import metrics
 
 CLASSES = ("a", "b", "c")
 TRUTH = np.array([0, 0, 1, 2])

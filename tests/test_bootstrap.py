@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tumorflow.evaluation import bootstrap
+from tumorflow import bootstrap
 from tumorflow.params import EvaluateParams
 
 PARAMS = EvaluateParams(classes=("a", "b"), bootstrap_resamples=300)
