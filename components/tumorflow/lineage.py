@@ -121,11 +121,16 @@ def combine_params_hashes(lineage: Mapping[str, Any]) -> str:
     )
 
 
-def hash_content(folder: Path) -> str:
-    """Returns the SHA-256 over names and contents of a folder's files, its record left out."""
+def hash_content(folder: Path, without: Sequence[str] = ()) -> str:
+    """Returns the SHA-256 over names and contents of a folder's files, its record left out.
+
+    Args:
+        folder: whose files.
+        without: patterns of paths in it that are left out, too.
+    """
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        if path == folder / RECORD:
+        if path == folder / RECORD or any(path.relative_to(folder).match(pattern) for pattern in without):
             continue
         digest.update(f"{path.relative_to(folder).as_posix()}\0{hash_file(path)}\0".encode())
     return digest.hexdigest()

@@ -198,7 +198,14 @@ class ExportParams(MeasuredSection):
     licence: str = "research use only; ImageNet weights of the backbone: Apache-2.0"
     """Of the model, as its files say it."""
     min_label_agreement: Fraction = 0.95
+    min_class_label_agreement: Fraction = 0.9
+    """Of the test slices of each class."""
     max_probability_difference: Fraction = 0.2
+    max_logit_difference: Annotated[float, Field(gt=0)] = 2.0
+    max_auc_loss: Fraction = 0.02
+    """The lower confidence bound of the change of macro ROC AUC is above minus this."""
+    max_calibration_loss: Fraction = 0.1
+    """The upper confidence bound of the change of the expected calibration error is below this."""
 
     @field_validator("variants", "required_variants", mode="before")
     @classmethod
@@ -247,7 +254,10 @@ class Parameters(BaseModel):
             section = {} if sections.get(name) is None else sections[name]
             if isinstance(section, dict):
                 sections[name] = {**shared, **section}
-        exported, retrained = sections["export"], sections["retrain"]
+        evaluated, exported, retrained = (sections[name] for name in ("evaluate", "export", "retrain"))
+        if isinstance(evaluated, dict) and isinstance(exported, dict):
+            measured = {key: evaluated[key] for key in MEASURED if key in evaluated}
+            sections["export"] = exported = {**measured, **exported}
         if isinstance(exported, dict) and isinstance(retrained, dict) and "registered_model" in exported:
             sections["retrain"] = {"registered_model": exported["registered_model"], **retrained}
         return sections
@@ -258,6 +268,8 @@ class Parameters(BaseModel):
         return section
 
 
+MEASURED = ("bootstrap_resamples", "confidence_level", "calibration_bins")
+"""Keys of `evaluate` that `export` measures by, too."""
 SECTION_NAMES = ("sample", "ingest", "validate", "preprocess", "train", "evaluate", "export", "retrain")
 
 SectionType = TypeVar("SectionType", bound=Section)

@@ -12,8 +12,8 @@ from tumorflow.bootstrap import Estimate
 def render_page(template: Path, **told: Any) -> str:
     """Returns a Jinja template as HTML; every text from outside is escaped, and what is not told is an error.
 
-    Templates may use each other's files of this folder, and the filters `interval`, `difference`, `figure`,
-    `picture` and `plainly`.
+    Templates may include this folder's `report.css`, and have the filters `interval`, `difference`,
+    `change`, `figure`, `picture` and `plainly`.
     """
     import jinja2
 
@@ -27,6 +27,7 @@ def render_page(template: Path, **told: Any) -> str:
     environment.filters |= {
         "interval": say_interval,
         "difference": say_difference,
+        "change": say_change,
         "figure": say_figure,
         "picture": to_data_uri,
         "plainly": plainly,
@@ -43,14 +44,19 @@ def say_interval(estimate: Estimate) -> str:
     return f"{estimate.value:.2f} ({estimate.low:.2f}–{estimate.high:.2f})"
 
 
-def say_difference(estimate: Estimate) -> str:
+def say_difference(estimate: Estimate, digits: int = 2) -> str:
     """Returns `+0.02 (−0.03 to +0.07)`; what is undefined is said."""
     if isnan(estimate.value):
         return "undefined"
-    value, low, high = (
-        f"{end:+.2f}".replace("-", "−") for end in (estimate.value, estimate.low, estimate.high)
-    )
+    # what rounds to nothing has no sign
+    ends = (round(end, digits) + 0.0 for end in (estimate.value, estimate.low, estimate.high))
+    value, low, high = (f"{end:+.{digits}f}".replace("-", "−") for end in ends)
     return f"{value} (no interval)" if isnan(estimate.low) else f"{value} ({low} to {high})"
+
+
+def say_change(estimate: Estimate) -> str:
+    """Returns `−0.0004 (−0.0012 to +0.0000)`: as `say_difference`, for what hardly differs."""
+    return say_difference(estimate, digits=4)
 
 
 def say_figure(value: float | int | None) -> str:

@@ -42,7 +42,7 @@ def test_an_accepted_version_without_champion_reads_like_this():
         == """\
 **Accepted by the gate**: all 2 rules passed. CT slices → normal, malignant.
 
-### [Read the report](#/experiments/7/runs/abc/artifacts/evidence/evaluation/report.html)
+### [Read the report](#/experiments/7/runs/abc/artifacts/evidence/evaluation/report.html) · [TFLite variants](#/experiments/7/runs/abc/artifacts/evidence/release/variants.html)
 
 | Metric&emsp; | Value (90% interval) |
 | --- | --- |
@@ -64,7 +64,7 @@ seed `7`; [the run](#/experiments/7/runs/abc).
 **To decide:** add the tag `review.approve` or `review.reject` below, with your reason as its value; \
 or `tumorflow review approve tumorflow-ct VERSION --reason …`.
 
-**For research, not for clinical decisions.**"""
+**For research, not for clinical decisions.**"""  # noqa: E501 - a link in one line
     )
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from tumorflow.errors import ParameterError
-from tumorflow.export.step import draw_representative, run
+from tumorflow.export.inputs import ShardSlices, draw_representative
+from tumorflow.export.step import run
 from tumorflow.files import read_json, write_json
 from tumorflow.litert import Classifier
 from tumorflow.membership import digest, read_members
@@ -115,6 +116,10 @@ def test_an_accepted_model_is_released_with_its_evidence(inputs, tmp_path):
         "macro_f1",
         "tflite_float32_label_agreement",
         "tflite_float32_probability_difference",
+        "tflite_float32_logit_difference",
+        "tflite_float32_class_agreement",
+        "tflite_float32_auc_change",
+        "tflite_float32_calibration_change",
     ]
     assert [rule["name"] for rule in done.told["not_judged"]] == ["not_worse_than_champion"]
     assert done.told["model"] == {
@@ -137,7 +142,7 @@ def test_an_accepted_model_is_released_with_its_evidence(inputs, tmp_path):
     assert tags["tumorflow.champion"] == "tiny/3"
     assert tags["tumorflow.not_judged"] == "not_worse_than_champion"
     told = done.registry.registration.describe("7", "run-1")
-    assert told.startswith("**Accepted by the gate**: all 3 rules passed, 1 without a verdict.")
+    assert told.startswith("**Accepted by the gate**: all 7 rules passed, 1 without a verdict.")
     assert "| Macro-F1&emsp; | 0.500 (0.400 to 0.600) |" in told
     assert "(get-artifact?path=evidence/overview.png&run_uuid=run-1)" in told
     assert "overview.png" in done.registry.evidence
@@ -152,7 +157,7 @@ def test_a_rejected_model_is_registered_without_an_alias(inputs, tmp_path):
     assert done.told["decision"] == "rejected"
     assert done.registry.registration.alias == ""
     told = done.registry.registration.describe("7", "run-1")
-    assert told.startswith("**Rejected by the gate**: 1 of 3 rules failed")
+    assert told.startswith("**Rejected by the gate**: 1 of 7 rules failed")
     assert "- **failed** macro_f1" in told
 
 
@@ -187,7 +192,9 @@ def test_an_evaluation_from_before_images_were_recorded_can_be_exported(inputs, 
 
 
 def test_every_variant_says_itself_how_to_use_it(inputs, tmp_path):
-    done = export(inputs, tmp_path / "release", params=ExportParams(calibration_slices=4))
+    # eight slices, and a network that has learned nothing: a tie that breaks changes the AUC
+    params = ExportParams(calibration_slices=4, max_auc_loss=1.0)
+    done = export(inputs, tmp_path / "release", params=params)
     files = sorted((done.folder / "tflite").iterdir())
     assert [file.stem for file in files] == ["model_dynamic", "model_float16", "model_float32", "model_int8"]
     for file in files:
@@ -203,11 +210,35 @@ def test_every_variant_says_itself_how_to_use_it(inputs, tmp_path):
         assert answer.probabilities.sum() == pytest.approx(1, abs=0.02)
         assert answer.feature_map.shape == (14, 14, 8)
         assert said.arrays["feature_mean"].shape == (8,)
-    figures = read_json(done.folder / "parity.json")
-    assert {name: set(each["speed"]) for name, each in figures.items()} == {
-        name: {"1", "2"} for name in figures
+    speeds = read_json(done.folder / "speed.json")
+    assert {name: set(each) for name, each in speeds.items()} == {
+        file.stem.removeprefix("model_"): {"1", "2"} for file in files
     }
-    assert all(each["speed"]["1"]["median_ms"] > 0 for each in figures.values())
+    assert all(each["1"]["median_ms"] > 0 for each in speeds.values())
+    page = (done.folder / "variants.html").read_text()
+    assert all(f'<th scope="row">{name}</th>' in page for name in speeds)
+    assert "not for clinical" in page
+
+
+def test_the_same_release_has_the_same_fingerprint_however_fast_it_was(inputs, tmp_path):
+    first, second = (
+        export(inputs, tmp_path / name, params=ExportParams(variants=("float32",))).registry.registration
+        for name in ("first", "second")
+    )
+    assert first.fingerprint == second.fingerprint
+    assert first.fingerprint != export(inputs, tmp_path / "third").registry.registration.fingerprint
+
+
+def test_tensorflow_loads_the_saved_model_and_gets_the_same_answer(inputs, tmp_path):
+    import tensorflow as tf
+
+    done = export(inputs, tmp_path / "release")
+    served = tf.saved_model.load(done.folder / "saved_model")
+    pixels = np.full((1, 16, 16, 3), 90, np.float32)
+    expected = Classifier((done.folder / "tflite" / "model_float32.tflite").read_bytes()).answer(
+        pixels[0].astype(np.uint8)
+    )
+    assert served.serve(pixels).numpy()[0] == pytest.approx(expected.probabilities, abs=1e-5)
 
 
 def test_representative_slices_come_from_each_class_and_group_in_turn(tmp_path):
@@ -222,5 +253,5 @@ def test_representative_slices_come_from_each_class_and_group_in_turn(tmp_path):
             "group": ["p", "p", "q", "r", "r", "p", "s", "s"],
         }
     )
-    drawn = draw_representative(tmp_path, index, "train", 6)
-    assert [int(pixels[0, 0, 0]) for pixels in drawn] == [0, 3, 2, 6, 1, 4]
+    drawn = draw_representative(index, "train", 6)
+    assert [int(pixels[0, 0, 0]) for pixels in ShardSlices(tmp_path, drawn)] == [0, 3, 2, 6, 1, 4]

@@ -11,6 +11,8 @@ from tumorflow.files import hash_file, read_json
 
 EVIDENCE = "evidence/"
 RELEASE = "evidence/release/"
+SAVED_MODEL = "evidence/release/saved_model/"
+"""For TensorFlow; a service goes without it."""
 DECISION = "evidence/release/decision.json"
 PREPROCESSING = "evidence/preprocessing.json"
 
@@ -20,7 +22,7 @@ def select_files(manifest: Mapping[str, str]) -> dict[str, str]:
     return {
         path: digest
         for path, digest in manifest.items()
-        if (path.startswith(RELEASE) or path == PREPROCESSING)
+        if ((path.startswith(RELEASE) and not path.startswith(SAVED_MODEL)) or path == PREPROCESSING)
         and not {"", ".", ".."} & set(path.split("/"))
         and "\\" not in path
     }

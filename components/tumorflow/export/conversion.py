@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -46,6 +47,16 @@ def make_converter(model: Any) -> Any:
     concrete = answering.get_concrete_function(tf.TensorSpec(shape, tf.float32, name="pixels"))
     # without the model itself: with it, Keras 3's variables arrive empty
     return tf.lite.TFLiteConverter.from_concrete_functions([concrete])
+
+
+def save(model: Any, folder: Path) -> None:
+    """Writes a Keras model as a SavedModel, (batch, height, width, 3) float32 0–255 → probabilities.
+
+    Raises:
+        UnavailableError: TensorFlow gave up.
+    """
+    with quiet_conversion("saved_model"):
+        model.export(folder, format="tf_saved_model", verbose=False)
 
 
 @contextmanager

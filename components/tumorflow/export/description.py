@@ -44,7 +44,11 @@ class Facts:
 def describe(facts: Facts, experiment_id: str, run_id: str) -> str:
     """Returns the description of a version that a run made: at most `LIMIT` characters, verdict first."""
     run = f"#/experiments/{experiment_id}/runs/{run_id}"
-    needed = [tell_verdict(facts), f"### [Read the report]({run}/artifacts/evidence/evaluation/report.html)"]
+    needed = [
+        tell_verdict(facts),
+        f"### [Read the report]({run}/artifacts/evidence/evaluation/report.html)"
+        f" · [TFLite variants]({run}/artifacts/evidence/release/variants.html)",
+    ]
     end = [tell_how_to_decide(facts), RESEARCH]
     # in the order of the page, and beside each how soon it goes where there is no room for all
     wanted = [

@@ -10,15 +10,19 @@ FILE = "overview.png"
 WIDTH_PX = 760
 """What the page has room for beside MLflow's assistant."""
 ROWS = (("confusion", "roc", "reliability"), ("gradcam-00", "gradcam-01"))
+VARIANTS = "variants.png"
 
 
-def draw_overview(plots: Path) -> bytes:
-    """Returns those of the evaluation's plots that are there, in `ROWS`, as one PNG; empty: none is there."""
+def draw_overview(plots: Path, release: Path) -> bytes:
+    """Returns those of the evaluation's plots that are there, in `ROWS`, as one PNG; empty: none is there.
+
+    Below them stands the release's picture of its variants.
+    """
     import cv2
 
     rows = []
-    for names in ROWS:
-        read = (cv2.imread(str(plots / f"{name}.png")) for name in names)
+    for files in (*([plots / f"{name}.png" for name in names] for names in ROWS), [release / VARIANTS]):
+        read = (cv2.imread(str(file)) for file in files)
         pictures = [picture for picture in read if picture is not None]
         if pictures:
             rows.append(_fit(pictures))

@@ -7,7 +7,7 @@ quantisation: tensorflow.org/lite/performance/quantization_debugger).
 import csv
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -21,8 +21,9 @@ NodeType = Literal["float32", "int8", "uint8"]
 FLOAT_NODES = (0, 16, 32)
 """How many nodes stay in float32, tried in this order: each makes the file larger and slower."""
 DEBUGGED_SLICES = 24
-HEAVY_FRACTION = 0.05
-"""Of all weights: a node with more of them costs more in float32 than its accuracy is worth."""
+CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+FLOAT_FRACTION = 0.05
+"""Of all weights, that may stay in float32 together: each of them makes the file three bytes longer."""
 
 
 def convert_int8(
@@ -56,7 +57,9 @@ def convert_int8(
 
 
 def rank_nodes(model: Any, slices: Sequence[npt.NDArray[np.uint8]], quantised: bytes) -> list[str]:
-    """Returns the names of a model's nodes, the one first that int8 makes most wrong; no heavy ones.
+    """Returns the names of a model's nodes, the one first that int8 makes most wrong.
+
+    One whose weights would bring those of the nodes before it above `FLOAT_FRACTION` is passed over.
 
     How wrong: the root mean squared error of its output, over the step between two int8 values.
 
@@ -85,8 +88,18 @@ def rank_nodes(model: Any, slices: Sequence[npt.NDArray[np.uint8]], quantised: b
         if float(row["scale"]) > 0
     }
     weights = count_weights(quantised)
-    heavy = HEAVY_FRACTION * sum(weights.values())
-    return sorted((name for name in wrong if weights.get(name, 0) <= heavy), key=lambda name: -wrong[name])
+    ranked = sorted(wrong, key=lambda name: -wrong[name])
+    return keep_light(ranked, weights, FLOAT_FRACTION * sum(weights.values()))
+
+
+def keep_light(names: Sequence[str], weights: Mapping[str, int], most: float) -> list[str]:
+    """Returns the names in order, without each that would bring the weights of those kept above `most`."""
+    kept, used = [], 0
+    for name in names:
+        if used + weights.get(name, 0) <= most:
+            kept.append(name)
+            used += weights.get(name, 0)
+    return kept
 
 
 def count_weights(flatbuffer: bytes) -> dict[str, int]:
@@ -100,17 +113,16 @@ def count_weights(flatbuffer: bytes) -> dict[str, int]:
         tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
     written = {index for node in nodes for index in node["outputs"]}
     given = {tensor["index"] for tensor in interpreter.get_input_details()}
-    return {
-        tensors[node["outputs"][0]]["name"]: max(
-            (
-                int(np.prod(tensors[index]["shape"]))
-                for index in node["inputs"]
-                if index in tensors and index not in written | given
-            ),
-            default=0,
+    weights: dict[int, int] = {}
+    for node in nodes:
+        read = [index for index in node["inputs"] if index in tensors]
+        largest = max(
+            (int(np.prod(tensors[at]["shape"])) for at in read if at not in written | given), default=0
         )
-        for node in nodes
-    }
+        if node["op_name"] in CONVERSIONS:  # of a node's output: has its name where it is the model's
+            largest = weights.get(read[0], 0)
+        weights[node["outputs"][0]] = largest
+    return {tensors[index]["name"]: count for index, count in weights.items()}
 
 
 @contextmanager
