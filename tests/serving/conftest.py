@@ -23,6 +23,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Client]]:
     from tumorflow.serving.pacs import Archive
     from tumorflow.serving.server import configure
     from tumorflow.serving.settings import Keys, Limits
+    from tumorflow.serving.tokens import Issuer
     from tumorflow.serving.workers import Workers
 
     running: list[tuple[uvicorn.Server, threading.Thread, Champions, DriftLog, Workers]] = []
@@ -33,6 +34,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Client]]:
         drift: Path | None = None,
         processes: bool = False,
         pacs: str = "",
+        issuer: Issuer | None = None,
         **limits: Any,
     ) -> Client:
         log: list[str] = []
@@ -44,7 +46,14 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Client]]:
         scratch.mkdir()
         drift_log = DriftLog(drift)
         application, service = build(
-            champions, workers, Limits(**limits), keys or Keys(), drift_log, scratch=scratch, log=log.append
+            champions,
+            workers,
+            Limits(**limits),
+            keys or Keys(),
+            drift_log,
+            scratch=scratch,
+            log=log.append,
+            issuer=issuer,
         )
         service.archive = Archive(pacs) if pacs else None
         server = uvicorn.Server(configure(application, host="127.0.0.1", port=0))

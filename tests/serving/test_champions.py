@@ -186,6 +186,9 @@ def test_a_service_that_is_killed_while_the_champion_changes_comes_back_whole(tm
         (["--workers", "-1"], {}, "--workers is at least 0"),
         (["--port", "65536"], {}, "--port is at most 65535"),
         (["--folder", ".", "--pacs", "ftp://x"], {}, "DICOMweb"),
+        (["--folder", ".", "--oidc-issuer", "http://elsewhere.example"], {}, "https address"),
+        (["--folder", ".", "--oidc-issuer", "https://login.example"], {}, "--oidc-audience"),
+        (["--folder", ".", "--oidc-audience", "ct"], {}, "--oidc-issuer"),
         ([], {"TUMORFLOW_API_KEYS": "a:short"}, "24 characters"),
     ],
 )

@@ -21,6 +21,7 @@ from tumorflow.serving.prediction import Wanted, facts
 from tumorflow.serving.problems import MEDIA_TYPE, ProblemError, describe
 from tumorflow.serving.service import BROKEN, Service, describe_gone, pack_files
 from tumorflow.serving.settings import Keys, Limits
+from tumorflow.serving.tokens import Issuer
 from tumorflow.serving.workers import Workers
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -77,6 +78,7 @@ def build(
     *,
     scratch: Path,
     log: Callable[[str], None] = print,
+    issuer: Issuer | None = None,
 ) -> tuple[Guard, Service]:
     """Returns the ASGI application, and its state.
 
@@ -88,6 +90,7 @@ def build(
         drift: is told each slice's features.
         scratch: folder in which files wait for their turn.
         log: is told one line a request.
+        issuer: whose bearer tokens are taken, beside the keys.
     """
     service = Service(champions, workers, limits, drift, scratch)
     app = FastAPI(
@@ -100,7 +103,7 @@ def build(
     add_problems(app)
     add_routes(app, service)
     add_pages(app, service)
-    return Guard(app, limits, keys, service.measures, log), service
+    return Guard(app, limits, keys, service.measures, log, issuer), service
 
 
 def add_routes(app: FastAPI, service: Service) -> None:

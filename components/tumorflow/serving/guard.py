@@ -10,6 +10,7 @@ from tumorflow.cli import describe_unforeseen
 from tumorflow.serving.measures import Measures
 from tumorflow.serving.problems import MEDIA_TYPE, ProblemError, describe
 from tumorflow.serving.settings import SLOWEST_BYTES_PER_S, Keys, Limits
+from tumorflow.serving.tokens import Issuer
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -36,12 +37,14 @@ class Guard:
         keys: Keys,
         measures: Measures,
         log: Callable[[str], None],
+        issuer: Issuer | None = None,
     ) -> None:
         self._application = application
         self._limits = limits
         self._keys = keys
         self._measures = measures
         self._log = log
+        self._issuer = issuer
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Passes a request on that may be answered, and logs what came of it."""
@@ -71,7 +74,7 @@ class Guard:
 
         who = ""
         try:
-            who = self._authenticate(scope)
+            who = await self._authenticate(scope)
             self._check_announced(scope)
             await self._application(scope, self._counted(scope, receive), send_on)
         except ProblemError as problem:
@@ -96,17 +99,24 @@ class Guard:
             }
             self._log(json.dumps(line))
 
-    def _authenticate(self, scope: Message) -> str:
+    async def _authenticate(self, scope: Message) -> str:
         path = scope["path"]
-        if not self._keys.digests or path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
+        closed = self._keys.digests or self._issuer
+        if not closed or path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
             return ""
         headers = dict(scope["headers"])
         given = headers.get(b"x-api-key", b"").decode("latin-1")
         scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-        name = self._keys.find_name(given or (token.strip() if scheme.lower() == "bearer" else ""))
+        token = token.strip() if scheme.lower() == "bearer" else ""
+        name = self._keys.find_name(given or token)
+        if name is None and token and self._issuer:
+            name = await self._issuer.find_name(token)
         if name is None:
             raise ProblemError(
-                401, "not_authenticated", "The service is asked with an API key: Authorization: Bearer KEY."
+                401,
+                "not_authenticated",
+                "The service is asked with an API key or an issuer's token, as it is set up: "
+                "Authorization: Bearer KEY.",
             )
         return name
 

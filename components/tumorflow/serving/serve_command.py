@@ -51,6 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--port", type=int, default=8080, help="default: %(default)s")
     where.add_argument("--certificate", default="", metavar="FILE", help="PEM file, for TLS")
     where.add_argument("--key", default="", metavar="FILE", help="the certificate's private key")
+    where.add_argument(
+        "--oidc-issuer",
+        default="",
+        metavar="URL",
+        help="OpenID Connect provider whose bearer tokens are taken",
+    )
+    where.add_argument(
+        "--oidc-audience", default="", metavar="NAME", help="for whom its tokens must be made out"
+    )
     where.add_argument("--workers", type=int, default=0, help="files at a time (default: one a core)")
     where.add_argument(
         "--worker-processes",
@@ -94,7 +103,7 @@ def run(given: argparse.Namespace) -> int:
             "Install tumorflow[serving]."
         ) from error
     keys = read_keys()
-    check(given, open_to_all=not keys.digests)
+    check(given, open_to_all=not keys.digests and not given.oidc_issuer)
     source = find_source(given)
     listening = listen(given.host, given.port)
     if given.model or given.folder:
@@ -133,11 +142,13 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
     from tumorflow.serving.pacs import AUTHORIZATION, Archive
     from tumorflow.serving.server import configure, serve
     from tumorflow.serving.settings import Limits
+    from tumorflow.serving.tokens import Issuer
     from tumorflow.serving.workers import Workers
 
     limits = Limits(
         body_bytes=given.max_body_mib * MIB, requests=given.max_requests, answer_s=given.answer_seconds
     )
+    issuer = Issuer(given.oidc_issuer, given.oidc_audience) if given.oidc_issuer else None
     archive = Archive(given.pacs, os.environ.get(AUTHORIZATION, "")) if given.pacs else None
     drift = DriftLog(Path(given.drift_log) if given.drift_log else None)
     workers = Workers(given.workers or os.cpu_count() or 1, processes=given.worker_processes)
@@ -153,7 +164,7 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
         _print(f"serve: {scheme}://{host}:{given.port} - for research, not for clinical decisions")
         with tempfile.TemporaryDirectory(prefix="tumorflow-serve-") as scratch:
             application, service = build(
-                champions, workers, limits, keys, drift, scratch=Path(scratch), log=_print
+                champions, workers, limits, keys, drift, scratch=Path(scratch), log=_print, issuer=issuer
             )
             service.archive = archive
             config = configure(
@@ -186,6 +197,8 @@ def check(given: argparse.Namespace, *, open_to_all: bool) -> None:
         raise ParameterError(f"--port is at most {HIGHEST_PORT}. Received: {given.port}. Leave it out.")
     if bool(given.certificate) != bool(given.key):
         raise ParameterError("--certificate and --key come together. Received: one of them. Give both.")
+    if given.oidc_audience and not given.oidc_issuer:
+        raise ParameterError("--oidc-audience comes with --oidc-issuer. Received: it alone. Give both.")
     for name in ("certificate", "key"):
         path = getattr(given, name)
         if path and not Path(path).is_file():
@@ -201,7 +214,8 @@ def check(given: argparse.Namespace, *, open_to_all: bool) -> None:
     if open_to_all and given.host not in LOOPBACK:
         raise ParameterError(
             "Who is not on this machine needs a key. Received: --host beyond loopback, and no "
-            "TUMORFLOW_API_KEYS. Set it to NAME:KEY, with a key of `openssl rand -hex 24`."
+            "TUMORFLOW_API_KEYS. Set it to NAME:KEY, with a key of `openssl rand -hex 24`, or give "
+            "--oidc-issuer."
         )
 
 
