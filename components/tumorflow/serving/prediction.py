@@ -151,7 +151,7 @@ def conclude(
 
 
 def read(file: Stored | Refused, about: About, limits: Limits, wanted: Wanted) -> Iterator[Slice | Refused]:
-    """Yields each slice of a file, which is removed then."""
+    """Yields each slice of a file."""
     if isinstance(file, Refused):
         yield file
         return
@@ -163,8 +163,6 @@ def read(file: Stored | Refused, about: About, limits: Limits, wanted: Wanted) -
         )
     except SliceError as error:
         yield Refused.of(file.number, error)
-    finally:
-        file.path.unlink(missing_ok=True)
 
 
 def _read_image(file: Stored, about: About, limits: Limits) -> Iterator[Slice]:

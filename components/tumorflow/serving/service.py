@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -169,6 +169,7 @@ class Service:
                 except BrokenProcessPool:
                     found += await self._examine_again(model, file, wanted, deadline)
                 begun.popleft()
+                remove(file)
                 if len(found) > self.limits.slices:
                     raise ProblemError(
                         413,
@@ -180,21 +181,17 @@ class Service:
             if begun:
                 await asyncio.wait([examining for _, examining in begun])
             for file in left:
-                if isinstance(file, Stored):
-                    file.path.unlink(missing_ok=True)
+                remove(file)
         return found
 
     async def _examine_again(
         self, model: Model, file: Stored | Refused, wanted: Wanted, deadline: float
     ) -> list[Examined | Refused]:
         """Returns what was found in a file that was open when a worker crashed: it, or another, was why."""
-        if isinstance(file, Stored) and file.path.exists():
-            async with self.alone:
-                try:
-                    work = self.workers.examine(model, file, wanted, self.limits, deadline)
-                    return await asyncio.wrap_future(work)
-                except BrokenProcessPool:
-                    file.path.unlink(missing_ok=True)
+        async with self.alone:
+            with suppress(BrokenProcessPool):
+                work = self.workers.examine(model, file, wanted, self.limits, deadline)
+                return await asyncio.wrap_future(work)
         return [crashed(file.number if isinstance(file, Stored) else file.file)]
 
     async def _wait(
@@ -258,3 +255,9 @@ def find_bodies(form: FormData) -> list[BinaryIO]:
 async def _wait_until_gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def remove(file: Stored | Refused) -> None:
+    """Removes what was kept of a file: not before its answer is here, as a worker's may be lost."""
+    if isinstance(file, Stored):
+        file.path.unlink(missing_ok=True)
