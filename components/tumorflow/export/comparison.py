@@ -55,7 +55,8 @@ def draw_variants(variants: Mapping[str, Measured]) -> bytes:
     for marker, count in zip(MARKERS, threads, strict=False):
         told = f"{count} thread{'s' if count > 1 else ''}"
         axes.plot([], [], marker, color=INK, label=told)
-    figure.legend(frameon=False, fontsize=10, loc="outside upper right", ncols=len(threads) or 1)
+    if threads:
+        figure.legend(frameon=False, fontsize=10, loc="outside upper right", ncols=len(threads))
     axes.margins(x=0.18, y=0.3)
     axes.set(xlabel="Size of the file, MB", ylabel="One slice, ms (median)")
     axes.set_xlim(left=0)
