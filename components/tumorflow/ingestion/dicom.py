@@ -2,9 +2,12 @@
 
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +20,7 @@ from tumorflow.ingestion.pseudonyms import Identity
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.tag import BaseTag
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -59,11 +63,12 @@ class CTFile:
             _check_begins_as_dicom(path, size)
             _check_inflated_size(path, limit=MAX_FILE_BYTES)
             try:
-                header = _read(path, with_pixels=False)
-                self.frames = read_count(header, "NumberOfFrames", 1)
-                check_is_ct(header)
-                pixels.check_pixel_module(header, self.frames, max_pixels)
-                self._dataset = _read(path, with_pixels=True)
+                with path.open("rb") as file:
+                    header = _read(file, with_pixels=False)
+                    self.frames = read_count(header, "NumberOfFrames", 1)
+                    check_is_ct(header)
+                    pixels.check_pixel_module(header, self.frames, max_pixels)
+                    self._dataset = _read_on(file, header)
                 _complete(self._dataset)
                 self._identity = deidentification.read_identity(self._dataset)
             except malformed() as error:  # an element's value is converted where it is looked at first
@@ -161,16 +166,43 @@ def _skip_file_meta(file: object) -> None:
     read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)  # type: ignore[arg-type]
 
 
-def _read(path: Path, with_pixels: bool) -> "Dataset":
+def _read(file: BinaryIO, with_pixels: bool) -> "Dataset":
+    """Returns what a file holds that is looked at; without pixels the file is left where they begin."""
     import pydicom
 
-    tags = [*IMAGE_TAGS, *deidentification.HEADER_TAGS]
-    if with_pixels:
-        tags.append("PixelData")
+    with _refusing("truncated_pixels" if with_pixels else "malformed_dicom"):
+        return pydicom.dcmread(
+            file, force=True, stop_before_pixels=not with_pixels, specific_tags=list(_tags())
+        )
+
+
+def _read_on(file: BinaryIO, header: "Dataset") -> "Dataset":
+    """Returns a data set of which the header was read from `file`, with its pixels."""
+    from pydicom.filereader import read_dataset
+
+    if getattr(header, "file_meta", {}).get("TransferSyntaxUID") == DEFLATED:
+        file.seek(0)
+        return _read(file, with_pixels=True)
+    with _refusing("truncated_pixels"):
+        implicit, little = header.original_encoding
+        rest = read_dataset(file, bool(implicit), bool(little), specific_tags=list(_tags()))
+        whole = copy(header)
+        whole.update(rest)
+    return whole
+
+
+@cache
+def _tags() -> tuple["BaseTag", ...]:
+    from pydicom.tag import Tag
+
+    return tuple(Tag(keyword) for keyword in (*IMAGE_TAGS, *deidentification.HEADER_TAGS, "PixelData"))
+
+
+@contextmanager
+def _refusing(rule: str) -> Iterator[None]:
     try:
-        return pydicom.dcmread(path, force=True, stop_before_pixels=not with_pixels, specific_tags=list(tags))
+        yield
     except malformed() as error:
-        rule = "truncated_pixels" if with_pixels else "malformed_dicom"
         raise SliceError(rule, "The data set is cut off or malformed.", pixels.EXPORT_AGAIN) from error
 
 

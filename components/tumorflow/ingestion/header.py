@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.tag import BaseTag
 
 
 @cache
@@ -47,6 +48,9 @@ def quiet_reading() -> Iterator[None]:
 
     logger = logging.getLogger("pydicom")
     level = logger.level
+    if level > logging.CRITICAL:  # quiet already: to change it all takes a tenth of a slice's reading
+        yield
+        return
     logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings(), pydicom.config.disable_value_validation():
@@ -77,14 +81,23 @@ def read_texts(dataset: "Dataset", keyword: str) -> tuple[str, ...]:
     """Returns an element's values as stripped strings; empty where it is missing or malformed."""
     from pydicom.multival import MultiValue
 
+    tag = _tag_of(keyword)
     try:
-        value = dataset.get(keyword)
+        # most elements of most headers are missing: pydicom's search by keyword takes ten times as long
+        value = dataset[tag].value if tag in dataset else None
         if value is None:
             return ()
         values = value if isinstance(value, MultiValue | list | tuple) else [value]
         return tuple(str(item).replace("\0", "").strip() for item in values)
     except malformed():
         return ()
+
+
+@cache
+def _tag_of(keyword: str) -> "BaseTag":
+    from pydicom.tag import Tag
+
+    return Tag(keyword)
 
 
 def read_text(dataset: "Dataset", keyword: str) -> str:

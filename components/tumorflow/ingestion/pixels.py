@@ -76,7 +76,7 @@ def _decode(dataset: "Dataset", index: int | None) -> npt.NDArray[np.integer]:
     failure: Exception | None = None
     for plugin in plugins:
         try:
-            with _native_messages() as messages:
+            with _native_messages(syntax.is_encapsulated) as messages:
                 decoded, _ = decoder.as_array(dataset, index=index, raw=True, decoding_plugin=plugin)
         except malformed() as error:
             failure = error
@@ -89,9 +89,15 @@ def _decode(dataset: "Dataset", index: int | None) -> npt.NDArray[np.integer]:
 
 
 @contextmanager
-def _native_messages() -> Iterator[list[bytes]]:
-    """Yields a list that, after the block, holds what native code wrote to the standard error meanwhile."""
+def _native_messages(expected: bool) -> Iterator[list[bytes]]:
+    """Yields a list that, after the block, holds what native code wrote to the standard error meanwhile.
+
+    Where none is expected, as no native code decodes, nothing is kept from there.
+    """
     messages: list[bytes] = []
+    if not expected:
+        yield messages
+        return
     sys.stderr.flush()
     with _standard_error, tempfile.TemporaryFile() as file:
         kept = os.dup(2)
