@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tumorflow.errors import SourceError
+
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,12 @@ class Classifier:
         """Returns what the model says of a slice (height, width, 3), 0–255."""
         self._interpreter.set_tensor(self._given["index"], quantise(pixels[np.newaxis], self._given))
         self._interpreter.invoke()
-        feature_map = self._feature_map and self._read(self._feature_map).astype(np.float32)
-        return Answer(self._read(self._probabilities), feature_map)
+        feature_map = self._feature_map and self._read(self._feature_map, np.float32)
+        return Answer(self._read(self._probabilities, np.float64), feature_map)
 
-    def _read(self, tensor: dict[str, Any]) -> npt.NDArray[np.float64]:
-        return dequantise(self._interpreter.get_tensor(tensor["index"])[0], tensor)
+    def _read(self, tensor: dict[str, Any], dtype: type[Real]) -> npt.NDArray[Real]:
+        stored = self._interpreter.get_tensor(tensor["index"])[0]  # a copy
+        return dequantise(stored, tensor).astype(dtype, copy=False)
 
 
 def classify_all(
@@ -98,10 +101,10 @@ def quantise(values: npt.NDArray[Any], tensor: dict[str, Any]) -> npt.NDArray[An
     return clipped
 
 
-def dequantise(stored: npt.NDArray[Any], tensor: dict[str, Any]) -> npt.NDArray[np.float64]:
-    """Returns the real numbers that a tensor of the model holds, float64."""
+def dequantise(stored: npt.NDArray[Any], tensor: dict[str, Any]) -> npt.NDArray[np.floating]:
+    """Returns the real numbers that a tensor of the model holds: as they are stored, or float64."""
     if not np.issubdtype(tensor["dtype"], np.integer):
-        return stored.astype(np.float64)
+        return stored
     scale, zero_point = tensor["quantization"]
     values: npt.NDArray[np.float64] = (stored.astype(np.float64) - zero_point) * scale
     return values
