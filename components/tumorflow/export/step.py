@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,6 @@ from tumorflow.params import ExportParams
 from tumorflow.progress import track
 from tumorflow.tensorflow_runtime import configure
 from tumorflow.tracker import Tracker
-
-if TYPE_CHECKING:
-    pass
 
 REVIEWERS_ALIAS = "champion"
 THREADS = (1, 2)
