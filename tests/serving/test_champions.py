@@ -10,8 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,6 @@ from service_client import Client
 
 from tumorflow.errors import SourceError
 from tumorflow.serving.model import load
-from tumorflow.serving.workers import Workers
 
 
 def put_champion(folder, write_model, version, **about):
@@ -230,25 +227,6 @@ def test_a_worker_that_crashes_takes_no_other_request_with_it(serve, write_model
     for thread in threads:
         thread.join()
     assert answers == [200] * 180
-
-
-def test_a_file_whose_answer_was_lost_is_examined_again(serve, write_model, tmp_path, monkeypatch):
-    examine, lost = Workers.examine, []
-
-    def lose_first(self, *given):
-        answer = examine(self, *given)
-        if not lost:
-            answer.result()  # the worker was done with the file when another one ended the pool
-            lost.append(answer)
-            answer = Future()
-            answer.set_exception(BrokenProcessPool())
-        return answer
-
-    monkeypatch.setattr(Workers, "examine", lose_first)
-    client = serve(write_model(tmp_path / "model.tflite"))
-    assert client.predict(encode_ct()).status == 200
-    assert lost
-    assert list(client.scratch.iterdir()) == []
 
 
 def test_a_port_that_is_taken_is_said(tmp_path, write_model):

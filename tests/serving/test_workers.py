@@ -1,4 +1,7 @@
+import os
 import pickle
+import time
+from functools import partial
 
 import pytest
 
@@ -7,6 +10,25 @@ from tumorflow.serving.model import load
 from tumorflow.serving.prediction import too_long
 from tumorflow.serving.problems import ProblemError
 from tumorflow.serving.settings import Limits
+from tumorflow.serving.uploads import Stored
+from tumorflow.serving.workers import DiedError, WorkerProcess, Workers
+
+LONG_S = 600.0
+
+
+@pytest.fixture
+def process():
+    started = WorkerProcess()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def call(process):
+    def within(seconds, function, *given):
+        return process.call(function, given, time.monotonic() + seconds)
+
+    return within
 
 
 def test_a_problem_crosses_to_another_process_whole():
@@ -31,3 +53,65 @@ def test_a_process_keeps_the_last_two_models(write_model, tmp_path, monkeypatch)
     for reference in references:
         workers.take(reference)
     assert list(kept) == references[1:]
+
+
+def test_a_process_that_dies_is_replaced(call):
+    before = call(60, os.getpid)
+    with pytest.raises(DiedError):
+        call(60, os._exit, 1)
+    assert call(60, os.getpid) not in (before, os.getpid())
+
+
+def test_a_process_that_never_ends_its_work_is_replaced_at_the_deadline(call):
+    before = call(60, os.getpid)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        call(0.2, time.sleep, LONG_S)
+    assert time.monotonic() - began < 60
+    assert call(60, os.getpid) not in (before, os.getpid())
+
+
+def test_what_fails_in_a_process_is_told_without_its_text(call):
+    with pytest.raises(RuntimeError, match=r"^ValueError$"):
+        call(60, int, "Doe^Jane")
+    assert call(60, int, "7") == 7
+
+
+class Deadly:
+    """Stands for a process that each file ends, or that never ends."""
+
+    def __init__(self, error):
+        self.error, self.calls = error, 0
+
+    def call(self, *_):
+        self.calls += 1
+        raise self.error
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def examine(write_model, tmp_path, monkeypatch):
+    def with_process(process):
+        monkeypatch.setattr(workers, "WorkerProcess", lambda: process)
+        pool = Workers(1, processes=True)
+        model, file = load(write_model(tmp_path / "model.tflite")), Stored(3, tmp_path / "3", 1, False)
+        work = partial(pool.examine, model, file, None, Limits(answer_s=5))
+        try:
+            return work(time.monotonic()).result(timeout=60)
+        finally:
+            pool.close()
+
+    return with_process
+
+
+def test_a_file_that_ends_its_process_twice_is_refused(examine):
+    process = Deadly(DiedError())
+    assert [(each.file, each.rule) for each in examine(process)] == [(3, "undecodable_pixels")]
+    assert process.calls == 2
+
+
+def test_a_file_that_never_ends_is_told_as_too_long(examine):
+    with pytest.raises(ProblemError, match="at most 5 s"):
+        examine(Deadly(TimeoutError()))

@@ -85,6 +85,7 @@ def configure(
         log_level="critical",  # tracebacks may hold data; the guard logs
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing is told or decided by a caller's address
         backlog=BACKLOG,
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_S,

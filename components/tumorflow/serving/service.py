@@ -6,8 +6,7 @@ import zipfile
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,7 +28,7 @@ from tumorflow.serving.prediction import Examined, Wanted, conclude, too_long
 from tumorflow.serving.problems import ProblemError
 from tumorflow.serving.settings import Limits
 from tumorflow.serving.uploads import Refused, Stored, refuse_more_files, store
-from tumorflow.serving.workers import Workers, crashed
+from tumorflow.serving.workers import Workers
 
 FILE_FIELDS = ("file", "files")
 BROKEN = "The body is a multipart form. Received: one that is cut off or malformed."
@@ -49,7 +48,6 @@ class Service:
         self.measures = Measures()
         self.archive: Archive | None = None
         self.requests = 0
-        self.alone = asyncio.Semaphore(1)
         self.files = ThreadPoolExecutor(workers.count, thread_name_prefix="files")
 
     @property
@@ -164,10 +162,7 @@ class Service:
                     work = self.workers.examine(model, file, wanted, self.limits, deadline)
                     begun.append((file, asyncio.wrap_future(work)))
                 file, examining = begun[0]
-                try:
-                    found += await examining
-                except BrokenProcessPool:
-                    found += await self._examine_again(model, file, wanted, deadline)
+                found += await examining
                 begun.popleft()
                 remove(file)
                 if len(found) > self.limits.slices:
@@ -183,16 +178,6 @@ class Service:
             for file in left:
                 remove(file)
         return found
-
-    async def _examine_again(
-        self, model: Model, file: Stored | Refused, wanted: Wanted, deadline: float
-    ) -> list[Examined | Refused]:
-        """Returns what was found in a file that was open when a worker crashed: it, or another, was why."""
-        async with self.alone:
-            with suppress(BrokenProcessPool):
-                work = self.workers.examine(model, file, wanted, self.limits, deadline)
-                return await asyncio.wrap_future(work)
-        return [crashed(file.number if isinstance(file, Stored) else file.file)]
 
     async def _wait(
         self, examining: Coroutine[Any, Any, list[Examined | Refused]], request: Request

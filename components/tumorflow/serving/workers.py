@@ -2,83 +2,158 @@
 
 import multiprocessing
 import os
+import queue
 import signal
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from multiprocessing.connection import Connection
 from typing import Any
 
-from tumorflow.errors import SliceError
+from tumorflow.errors import SliceError, TumorflowError
 from tumorflow.ingestion.header import silence_reading
 from tumorflow.serving.model import Model, Reference, load
-from tumorflow.serving.prediction import Examined, Wanted, examine
+from tumorflow.serving.prediction import Examined, Wanted, examine, too_long
 from tumorflow.serving.problems import ProblemError
 from tumorflow.serving.settings import Limits
 from tumorflow.serving.uploads import Refused, Stored
 
 KEPT_MODELS = 2
 """In a process: the champion, and the former one while requests end that began with it."""
+LOADING_S = 120.0
+GRACE_S = 2.0
+"""Beyond a deadline, at which a process stops by itself between two slices."""
+TRIES = 2
+"""For a file whose process died: something else may have been why."""
 _models: dict[Reference, Model] = {}
+
+
+class DiedError(Exception):
+    """A worker process ended before it had answered."""
 
 
 class Workers:
     """A pool that examines files.
 
-    Threads share the service's memory. Processes do not share one interpreter's lock, and a decoder's crash
-    ends one of them alone.
+    Threads share the service's memory. Processes do not share one interpreter's lock, and a decoder that
+    crashes, or never ends, costs its own file's answer alone.
     """
 
     def __init__(self, count: int, *, processes: bool = False) -> None:
         self.count = count
-        self._processes = processes
-        self._pool = self._make_pool()
-
-    def _make_pool(self) -> Executor:
-        if not self._processes:
-            return ThreadPoolExecutor(self.count, thread_name_prefix="examine")
-        spawning = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.count, mp_context=spawning, initializer=begin)
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="examine")
+        self._processes = [WorkerProcess() for _ in range(count)] if processes else []
+        self._idle: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
+        for process in self._processes:
+            self._idle.put(process)
 
     def examine(
         self, model: Model, file: Stored | Refused, wanted: Wanted, limits: Limits, deadline: float
     ) -> "Future[list[Examined | Refused]]":
         """Returns what will be found in a file."""
         if not self._processes:
-            return self._pool.submit(examine, model, file, wanted, limits, deadline)
-        return self._submit(examine_by, model.reference, file, wanted, limits, deadline)
+            return self._threads.submit(examine, model, file, wanted, limits, deadline)
+        return self._threads.submit(self._examine_apart, model.reference, file, wanted, limits, deadline)
 
-    def _submit(self, work: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        """Returns what a process will make of it; a pool that a crash has broken is replaced."""
-        pool = self._pool
+    def _examine_apart(
+        self, reference: Reference, file: Stored | Refused, wanted: Wanted, limits: Limits, deadline: float
+    ) -> list[Examined | Refused]:
+        process = self._idle.get()
         try:
-            return pool.submit(work, *arguments)
-        except BrokenProcessPool:
-            if pool is self._pool:
-                self._pool = self._make_pool()
-                pool.shutdown(wait=False)
-            return self._pool.submit(work, *arguments)
+            for _ in range(TRIES):
+                with suppress(DiedError):
+                    given = (reference, file, wanted, limits, deadline)
+                    return list(process.call(examine_by, given, deadline + GRACE_S))
+        except TimeoutError:
+            raise too_long(limits) from None
+        finally:
+            self._idle.put(process)
+        return [crashed(file.number if isinstance(file, Stored) else file.file)]
 
     def prepare(self, model: Model) -> None:
-        """Has the processes load a model, before requests wait for it."""
-        if not self._processes:
-            return
-        for loading in [self._submit(take, model.reference) for _ in range(self.count)]:
-            with suppress(BrokenProcessPool):  # whoever takes the place of one that crashed loads it then
-                loading.result()
+        """Has the processes load a model, one after the other, before requests wait for it."""
+        for process in self._processes:
+            with suppress(DiedError, TimeoutError):  # whoever takes its place loads it then
+                process.call(take, (model.reference,), time.monotonic() + LOADING_S)
 
     def close(self) -> None:
         """Ends the pool."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for process in self._processes:
+            process.close()
 
 
-def begin() -> None:
-    """Prepares a worker process: quiet, ended by the service alone, and never longer alive than it."""
+class WorkerProcess:
+    """A process that does one thing at a time, and is replaced when it dies."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._start()
+
+    def _start(self) -> None:
+        spawning = multiprocessing.get_context("spawn")
+        self._connection, theirs = spawning.Pipe()
+        process = spawning.Process(target=work, args=(theirs,), daemon=True)
+        process.start()
+        theirs.close()
+        self._process = process
+
+    def _replace(self) -> None:
+        self._process.kill()
+        self.close()
+        self._start()
+
+    def call(self, function: Callable[..., Any], given: tuple[Any, ...], deadline: float) -> Any:
+        """Returns what a function of this package makes of some arguments.
+
+        Raises:
+            DiedError: the process ended meanwhile.
+            TimeoutError: the deadline, by `time.monotonic`, passed; the process was ended.
+            Exception: what the function raised.
+        """
+        with self._lock:
+            try:
+                self._connection.send((function, given))
+                in_time = self._connection.poll(max(0.0, deadline - time.monotonic()))
+                answer, error = self._connection.recv() if in_time else (None, None)
+            except (EOFError, OSError) as died:
+                self._replace()
+                raise DiedError from died
+            if not in_time:
+                self._replace()
+                raise TimeoutError
+        if error is not None:
+            raise error
+        return answer
+
+    def close(self) -> None:
+        """Ends the process, which sees that nobody asks any more."""
+        self._connection.close()
+        self._process.join()
+
+
+def work(asking: Connection) -> None:
+    """Answers until nobody asks any more: quiet, ended by the service alone, never longer alive than it."""
     silence_reading()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: what was begun is finished
     if (service := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_end_with, args=(service,), daemon=True).start()
+    with suppress(EOFError, ConnectionError):
+        while True:
+            function, given = asking.recv()
+            asking.send(attempt(function, given))
+
+
+def attempt(function: Callable[..., Any], given: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+    """Returns what a function makes of some arguments, or why it fails, as another process can take it."""
+    try:
+        return function(*given), None
+    except TumorflowError as error:
+        return None, error
+    except Exception as error:  # noqa: BLE001 - its text may hold data, and may not cross
+        return None, RuntimeError(type(error).__name__)
 
 
 def _end_with(service: Any) -> None:
