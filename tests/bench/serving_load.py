@@ -4,7 +4,6 @@ python tests/bench/serving_load.py server article|tensorflow KERAS TFLITE PORT
 python tests/bench/serving_load.py load PORT FILE CLIENTS REQUESTS
 """
 
-import http.client
 import json
 import os
 import socket
@@ -143,28 +142,52 @@ def serve_tensorflow(tflite: Path, port: int, keras_model: Path) -> None:
 
 
 def ask(port: int, file: bytes) -> Callable[[], tuple[float, dict[str, Any]]]:
-    """Returns a function that asks once: seconds, and the answer."""
-    form = (
+    """Returns a function that asks once: seconds, and the answer.
+
+    It sends what is ready and reads what comes: the load must not need the cores that it measures.
+    """
+    body = (
         b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.dcm"\r\n\r\n'
         + file
         + b"\r\n--x--\r\n"
     )
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    head = (
+        f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {len(body)}\r\n"
+        "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+    )
+    request = head.encode() + body
+    connection: socket.socket | None = None
 
     def once() -> tuple[float, dict[str, Any]]:
-        if connection.sock is None:
-            connection.connect()
-            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        nonlocal connection
         start = time.perf_counter()
-        connection.request("POST", "/predict", form, {"Content-Type": "multipart/form-data; boundary=x"})
-        answer = connection.getresponse()
-        body = answer.read()
+        if connection is None:
+            connection = socket.create_connection(("127.0.0.1", port), timeout=120)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(request)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += _more(connection)
+        headers, _, answer = received.partition(b"\r\n\r\n")
+        length = int(headers.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        while len(answer) < length:
+            answer += _more(connection)
         seconds = time.perf_counter() - start
-        if answer.status != 200:
-            raise RuntimeError(f"{answer.status}: {body[:200]!r}")
-        return seconds, json.loads(body)
+        if not headers.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"{headers[:40]!r}: {answer[:200]!r}")
+        if b"connection: close" in headers.lower():
+            connection.close()
+            connection = None
+        return seconds, json.loads(answer)
 
     return once
+
+
+def _more(connection: socket.socket) -> bytes:
+    more = connection.recv(2**16)
+    if not more:
+        raise RuntimeError("the service closed the connection in the middle of an answer")
+    return more
 
 
 def load(port: int, file: Path, clients: int, requests: int) -> None:
