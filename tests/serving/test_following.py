@@ -99,3 +99,19 @@ def test_an_approved_version_answers_and_the_next_one_after_it(registry, write_m
     assert find_followers(tmp_path) == []
     assert "answers come from served/2" in output
     assert "Traceback" not in output
+
+
+def test_a_service_that_is_killed_leaves_no_follower(tmp_path):
+    command = [sys.executable, "-m", "tumorflow", "serve", "--port", str(find_free_port())]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: find_followers(tmp_path))
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: find_followers(tmp_path) == [])

@@ -3,6 +3,8 @@
 import argparse
 import ipaddress
 import os
+import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -35,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how often to ask the registry by itself (default: %(default)g)",
     )
     follow.add_argument("--once", action="store_true", help="bring the folder to the champion, and end")
+    follow.add_argument(
+        "--while-input-lasts",
+        action="store_true",
+        help="end with the standard input: with the process that started this one, however that ends",
+    )
 
 
 def run(given: argparse.Namespace) -> int:
@@ -52,6 +59,8 @@ def run(given: argparse.Namespace) -> int:
         raise ParameterError(
             f"--poll is above 0 seconds. Received: {given.poll:g}. Leave it out for {POLL_S:g}."
         )
+    if given.while_input_lasts:
+        threading.Thread(target=_end_with_input, daemon=True).start()
     follower = Follower(given.model, Path(given.folder), read_entries, read_registered_champion, tell=_print)
     with follower.alone():
         if given.once:
@@ -148,6 +157,12 @@ def listen(follower: Follower, host: str, port: int, secret: str, poll_s: float)
         )
     finally:
         watch.stopping.set()
+
+
+def _end_with_input() -> None:
+    while os.read(sys.stdin.fileno(), 2**12):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _print(line: str) -> None:

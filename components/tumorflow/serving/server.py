@@ -126,7 +126,7 @@ class Following:
 
     def __init__(self, model: str, folder: Path, poll_s: float) -> None:
         self._command = [sys.executable, "-m", "tumorflow", "champion", "follow", "--model", model]
-        self._command += ["--folder", str(folder), "--poll", str(poll_s)]
+        self._command += ["--folder", str(folder), "--poll", str(poll_s), "--while-input-lasts"]
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._keep, daemon=True, name="following")
@@ -137,9 +137,12 @@ class Following:
 
     def _keep(self) -> None:
         while not self._stopping.is_set():
-            # in a session of its own, so that Ctrl-C ends it through `stop`
-            self._process = subprocess.Popen(self._command, start_new_session=True)  # noqa: S603 - our own module
-            self._process.wait()
+            # in a session of its own, so that Ctrl-C ends it through `stop`; its input ends with this
+            # process, however that ends
+            with subprocess.Popen(  # noqa: S603 - our own module
+                self._command, start_new_session=True, stdin=subprocess.PIPE
+            ) as self._process:
+                self._process.wait()
             self._stopping.wait(RESTART_S)
 
     def stop(self) -> None:
