@@ -1,7 +1,7 @@
 """A TFLite file that says itself how to use it: a zip archive follows the model, and any zip tool reads it.
 
-LiteRT ignores what follows; this is how TensorFlow Lite's own metadata carry label files. The entries are
-stored, not compressed: `labels.txt` (a class a line), `tumorflow.json`, and arrays as `.npy`.
+LiteRT ignores what follows; TensorFlow Lite's own metadata look there for label files. Entries are stored,
+not compressed: `labels.txt` (a class a line), `tumorflow.json`, and arrays as `.npy`.
 """
 
 import io

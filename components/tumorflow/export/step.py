@@ -11,7 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tumorflow.errors import ParameterError
-from tumorflow.export import comparison, conversion, metadata, overview, parity, speed, variants
+from tumorflow.export import (
+    comparison,
+    conversion,
+    metadata,
+    overview,
+    parity,
+    speed,
+    tflite_metadata,
+    variants,
+)
 from tumorflow.export.inputs import ShardSlices, draw_representative, read_index, read_test_slices, refer
 from tumorflow.export.registration import register
 from tumorflow.files import read_json, write_bytes, write_json, write_text
@@ -78,13 +87,14 @@ def run(
     (release / "tflite").mkdir()
     for name in params.variants:
         built = variants.build(name, network, representative, partial(check, name), params)
+        named = ModelFile({**about.about, "variant": name}, about.arrays)
+        content = pack(tflite_metadata.attach(built.flatbuffer, named.about), named)
         counted = track(slices, len(slices), f"export: {name} against Keras", "slices")
-        probabilities = classify_all(built.flatbuffer, counted)
+        probabilities = classify_all(content, counted)
         found = parity.compare(reference, probabilities, params)
         rules = parity.judge(name, found, params)
         file = release / "tflite" / f"model_{name}.tflite"
-        named = ModelFile({**about.about, "variant": name}, about.arrays)
-        write_bytes(file, pack(built.flatbuffer, named))
+        write_bytes(file, content)
         kept = all(rule["passed"] for rule in rules) or name in params.required_variants
         measured[name] = comparison.Measured(
             parity=found,
