@@ -29,12 +29,16 @@ def flatbuffer() -> SimpleNamespace:
     network = keras.Model(pixels, keras.layers.Dense(3, activation="softmax")(x))
     head = read_head(network)
     assert head is not None
-    return SimpleNamespace(content=convert(expose_feature_map(network), "float32"), head=head)
+    exposed = expose_feature_map(network)
+    return SimpleNamespace(content=convert(exposed, "float32"), head=head, network=exposed)
 
 
 @pytest.fixture(scope="session")
 def write_model(flatbuffer: SimpleNamespace) -> Callable[..., Path]:
-    """Returns a function that writes a model's file; `about` lays settings over the usual ones."""
+    """Returns a function that writes a model's file; `about` lays settings over the usual ones.
+
+    `content` is another form of the same network.
+    """
     from ct_files import build_ct
 
     from tumorflow.params import Window
@@ -56,10 +60,11 @@ def write_model(flatbuffer: SimpleNamespace) -> Callable[..., Path]:
         "feature_deviation": known.deviation,
     }
 
-    def write(path: Path, **about: Any) -> Path:
-        described = {**ABOUT, "feature_distance_limit": known.limit, **about}
+    def write(path: Path, content: bytes = flatbuffer.content, **about: Any) -> Path:
+        tensors = Classifier(content).tensors
+        described = {**ABOUT, "feature_distance_limit": known.limit, "tensors": tensors, **about}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pack(flatbuffer.content, ModelFile(described, arrays)))
+        path.write_bytes(pack(content, ModelFile(described, arrays)))
         return path
 
     return write

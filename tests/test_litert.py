@@ -44,5 +44,12 @@ def test_a_model_that_takes_and_gives_8_bits_answers_as_the_one_with_floats(io_t
     answers = {
         kind: classify_all(convert_int8(network, slices, [], kind), slices) for kind in ("float32", io_type)
     }
+    held = Classifier(convert_int8(network, slices, [], io_type)).tensors
+    assert {name: each["type"] for name, each in held.items()} == {
+        "pixels": io_type,
+        "probabilities": io_type,
+    }
+    assert held["probabilities"]["scale"] == 1 / 256
+    assert Classifier(convert_int8(network, slices, [], "float32")).tensors["pixels"] == {"type": "float32"}
     assert np.ptp(answers["float32"], axis=0).max() > 0.02, "a constant answer would test nothing"
     assert answers[io_type] == pytest.approx(answers["float32"], abs=0.02)

@@ -65,6 +65,16 @@ class Classifier:
         """Height, width and channels of a slice."""
         return tuple(int(size) for size in self._given["shape"][1:])
 
+    @property
+    def tensors(self) -> dict[str, dict[str, Any]]:
+        """How input and outputs hold their numbers: their type, and of 8 bits `scale` and `zero_point`."""
+        details = {
+            "pixels": self._given,
+            "probabilities": self._probabilities,
+            "feature_map": self._feature_map,
+        }
+        return {name: _describe_tensor(tensor) for name, tensor in details.items() if tensor}
+
     def answer(self, pixels: npt.NDArray[np.uint8]) -> Answer:
         """Returns what the model says of a slice (height, width, 3), 0–255."""
         self._interpreter.set_tensor(self._given["index"], quantise(pixels[np.newaxis], self._given))
@@ -75,6 +85,14 @@ class Classifier:
     def _read(self, tensor: dict[str, Any], dtype: type[Real]) -> npt.NDArray[Real]:
         stored = self._interpreter.get_tensor(tensor["index"])[0]  # a copy
         return dequantise(stored, tensor).astype(dtype, copy=False)
+
+
+def _describe_tensor(tensor: dict[str, Any]) -> dict[str, Any]:
+    held = {"type": np.dtype(tensor["dtype"]).name}
+    if not np.issubdtype(tensor["dtype"], np.integer):
+        return held
+    scale, zero_point = tensor["quantization"]
+    return {**held, "scale": float(scale), "zero_point": int(zero_point)}
 
 
 def classify_all(

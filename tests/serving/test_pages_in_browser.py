@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from browser import Browser
 from ct_files import encode_ct
-from service_client import CLASSES, draw_body
+from service_client import CLASSES, SIZE, draw_body
 
 pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
 PAGES = ("/", "/on-device")
@@ -200,6 +200,39 @@ def test_the_device_answers_as_the_server_does_and_sends_nothing(visit, service,
     assert {method for method, _ in asked} == {"GET"}
     assert all(url.startswith((f"http://127.0.0.1:{service.port}/", "blob:", "data:")) for _, url in asked)
     assert not [line for line in service.log[asked_before:] if "/predict" in line]
+
+
+def convert_tensors(flatbuffer, io_type):
+    """Returns the network in int8, of which input and output have a type."""
+    from tumorflow.export.quantisation import convert_int8
+
+    shades = [np.full((SIZE, SIZE, 3), 5 * number, np.uint8) for number in range(51)]
+    return convert_int8(flatbuffer.network, shades, [], io_type)
+
+
+def test_the_device_runs_a_model_that_takes_and_gives_8_bits(
+    browser, serve, write_model, flatbuffer, study, tmp_path
+):
+    model = write_model(tmp_path / "uint8.tflite", convert_tensors(flatbuffer, "uint8"))
+    client = serve(model)
+    expected = client.predict(*(file.read_bytes() for file in study[:5])).json
+    seen = Visit(browser, client, "/on-device")
+    seen.page.tell(
+        "document.addEventListener('answered', (event) => {window.answer = JSON.stringify("
+        "event.detail.slices.map((each) => each.probabilities));})"
+    )
+    seen.choose(*study[:5])
+    answered = json.loads(seen.page.wait_for("window.answer"))
+    assert len({json.dumps(each) for each in answered}) > 1, "a constant answer would test nothing"
+    for one, other in zip(answered, expected["slices"], strict=True):
+        assert one == pytest.approx(other["probabilities"], abs=0.01), "two steps of 8 bits"
+
+
+def test_the_device_says_that_it_has_no_int8(browser, serve, write_model, flatbuffer, tmp_path):
+    client = serve(write_model(tmp_path / "int8.tflite", convert_tensors(flatbuffer, "int8")))
+    browser.page.ask("Page.navigate", url=f"http://127.0.0.1:{client.port}/on-device")
+    said = browser.page.wait_for("document.getElementById('problem')?.textContent")
+    assert "this one has int8" in said
 
 
 def test_the_page_asks_for_a_key_where_one_is_needed(browser, serve, write_model, study, tmp_path):

@@ -25,7 +25,7 @@ from tumorflow.export.inputs import ShardSlices, draw_representative, read_index
 from tumorflow.export.registration import register
 from tumorflow.files import read_json, write_bytes, write_json, write_text
 from tumorflow.lineage import RECORD
-from tumorflow.litert import classify_all
+from tumorflow.litert import Classifier, classify_all
 from tumorflow.metrics import roc_aucs
 from tumorflow.model_file import ModelFile, pack
 from tumorflow.params import ExportParams
@@ -87,7 +87,8 @@ def run(
     (release / "tflite").mkdir()
     for name in params.variants:
         built = variants.build(name, network, representative, partial(check, name), params)
-        named = ModelFile({**about.about, "variant": name}, about.arrays)
+        tensors_held = Classifier(built.flatbuffer).tensors
+        named = ModelFile({**about.about, "variant": name, "tensors": tensors_held}, about.arrays)
         content = pack(tflite_metadata.attach(built.flatbuffer, named.about), named)
         counted = track(slices, len(slices), f"export: {name} against Keras", "slices")
         probabilities = classify_all(content, counted)

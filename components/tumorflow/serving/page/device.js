@@ -3,13 +3,14 @@ import { readSlices, Refusal } from "./dicom.js";
 import { explain, pool } from "./explanation.js";
 import { readEntries, readModelFile } from "./model_file.js";
 import { refuse } from "./server.js";
-import { toTensor } from "./tensor.js";
+import { dequantise, quantise, toTensor } from "./tensor.js";
 import { loadAndCompile, loadLiteRt, Tensor } from "./vendor/litert.js";
 
 const FEWEST_SLICES = 3;
 const SMALL_LEAD = 0.1;
 const TISSUE_HU = -400;
 const TISSUE_FRACTION = 0.02;
+const KNOWN_TYPES = ["float32", "uint8"]; // of LiteRT.js
 let loaded = null;
 
 /** Returns what the model says of itself, after loading it. */
@@ -20,6 +21,9 @@ export async function readModel(headers) {
   const { about, arrays } = await readModelFile(bytes);
   if (about.preprocessing.intensity_unit !== "HU" || about.preprocessing.method !== "windows") {
     throw new Error("This model's preprocessing is not there for devices. Ask the server.");
+  }
+  if (Object.values(about.tensors ?? {}).some((held) => !KNOWN_TYPES.includes(held.type))) {
+    throw new Error("Browsers run models that take and give float32 or uint8, and this one has int8. Ask the server.");
   }
   await loadLiteRt(new URL("vendor/litert_wasm_compat_internal.js", import.meta.url).href);
   const network = await loadAndCompile(bytes, { accelerator: "wasm" });
@@ -87,11 +91,16 @@ async function answerSlice(slice) {
   const { about, arrays, network } = loaded;
   const size = about.preprocessing.image_size_px;
   const tensor = toTensor(slice, about.preprocessing);
-  const given = new Tensor(Float32Array.from(tensor), [1, size, size, 3]);
+  const held = about.tensors ?? {};
+  const given = new Tensor(quantise(tensor, held.pixels), [1, size, size, 3]);
   const results = await network.run([given]);
-  const outputs = await Promise.all(results.map(async (result) => ({ shape: result.type.layout.dimensions, numbers: await result.data() })));
+  const outputs = await Promise.all(results.map(async (result) => {
+    const shape = result.type.layout.dimensions;
+    const stored = await result.data();
+    return { shape, numbers: dequantise(stored, shape.length === 2 ? held.probabilities : held.feature_map) };
+  }));
   for (const each of [given, ...results]) each.delete();
-  const probabilities = outputs.find((each) => each.shape.length === 2).numbers;
+  const probabilities = outputs.find((each) => each.shape.length === 2).numbers.map((each) => Math.min(each, 1)); // 8 bits may give a hair more
   const map = outputs.find((each) => each.shape.length === 4);
   const warnings = [];
   let overlay = null;

@@ -132,3 +132,16 @@ export function toTensor(image, { image_size_px: size, windows }) {
   }
   return tensor;
 }
+
+/** Returns a tensor's values as the model takes them: value = scale × (stored − zero point) where they have 8 bits. */
+export function quantise(tensor, held) {
+  if (!held || held.type === "float32") return Float32Array.from(tensor);
+  return Uint8Array.from(tensor, (value) =>
+    Math.min(255, Math.max(0, roundHalfToEven(value / held.scale + held.zero_point))));
+}
+
+/** Returns the real numbers that an output holds. */
+export function dequantise(stored, held) {
+  if (!held || held.type === "float32") return stored;
+  return Float32Array.from(stored, (value) => held.scale * (value - held.zero_point));
+}
