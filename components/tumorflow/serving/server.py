@@ -125,7 +125,8 @@ class Following:
     """A child process that keeps the champion's folder: MLflow's client stays out of the service."""
 
     def __init__(self, model: str, folder: Path, poll_s: float) -> None:
-        self._command = [sys.executable, "-m", "tumorflow", "champion", "follow", "--model", model]
+        # -P: a folder where somebody works does not hide our packages
+        self._command = [sys.executable, "-P", "-m", "tumorflow", "champion", "follow", "--model", model]
         self._command += ["--folder", str(folder), "--poll", str(poll_s), "--while-input-lasts"]
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
