@@ -141,7 +141,7 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
     from tumorflow.serving.drift import DriftLog
     from tumorflow.serving.pacs import AUTHORIZATION, Archive
     from tumorflow.serving.server import configure, serve
-    from tumorflow.serving.settings import Limits
+    from tumorflow.serving.settings import Limits, count_cores
     from tumorflow.serving.tokens import Issuer
     from tumorflow.serving.workers import Workers
 
@@ -151,7 +151,7 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
     issuer = Issuer(given.oidc_issuer, given.oidc_audience) if given.oidc_issuer else None
     archive = Archive(given.pacs, os.environ.get(AUTHORIZATION, "")) if given.pacs else None
     drift = DriftLog(Path(given.drift_log) if given.drift_log else None)
-    workers = Workers(given.workers or os.cpu_count() or 1, processes=given.worker_processes)
+    workers = Workers(given.workers or count_cores(), processes=given.worker_processes)
     champions = Champions(source, given.variant, _print, workers.prepare)
     try:
         champions.look()

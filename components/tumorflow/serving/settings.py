@@ -2,9 +2,11 @@
 
 import hashlib
 import hmac
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tumorflow.errors import ParameterError
 
@@ -36,6 +38,21 @@ class Limits:
 
 
 SLOWEST_BYTES_PER_S = 50_000
+CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")
+
+
+def count_cores(share: Path = CPU_SHARE) -> int:
+    """Returns how many cores this process may use, which in a container are fewer than the machine has.
+
+    Args:
+        share: what the control group (version 2) allows: microseconds in a period, or `max`.
+    """
+    cores = len(os.sched_getaffinity(0))
+    try:
+        allowed, period = share.read_text().split()
+        return cores if allowed == "max" else min(cores, max(1, math.ceil(int(allowed) / int(period))))
+    except (OSError, ValueError):
+        return cores
 
 
 @dataclass(frozen=True)
