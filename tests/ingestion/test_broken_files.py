@@ -2,13 +2,20 @@
 
 import io
 import os
+import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 
 from tumorflow.errors import SliceError
 from tumorflow.ingestion import dicom
@@ -88,8 +95,9 @@ def test_a_file_without_preamble_is_read_if_it_begins_as_a_data_set(tmp_path, ct
     assert [line["rule"] for line in result.refused] == ["not_dicom"]
 
 
-def test_a_deflated_bomb_is_refused_before_it_is_inflated(tmp_path, ct, monkeypatch):
-    monkeypatch.setattr(dicom, "MAX_FILE_BYTES", 2**20)
+@pytest.mark.parametrize("preamble", [True, False])
+def test_a_deflated_bomb_is_refused_before_it_is_inflated(tmp_path, ct, monkeypatch, preamble):
+    monkeypatch.setattr(dicom, "MAX_INFLATED_BYTES", 2**20)
     dataset = ct.build()
     whole = ct.encode()
     begin = whole.index(b"\x08\x00\x08\x00CS")
@@ -99,10 +107,41 @@ def test_a_deflated_bomb_is_refused_before_it_is_inflated(tmp_path, ct, monkeypa
     path = tmp_path / "bomb"
     dataset.save_as(path, enforce_file_format=True)
     head = path.read_bytes()
-    path.write_bytes(head[: 144 + int.from_bytes(head[140:144], "little")] + bomb)
+    head = head[: 144 + int.from_bytes(head[140:144], "little")]
+    path.write_bytes((head if preamble else head[132:]) + bomb)
     with pytest.raises(SliceError, match="inflates") as error:
         dicom.CTFile(path, path.stat().st_size, max_pixels=2**24)
     assert error.value.rule == "too_large"
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_what_stands_behind_the_pixels_does_not_go_before_what_was_checked(tmp_path, ct, syntax):
+    dataset = ct.build(np.arange(64 * 64, dtype=np.int16).reshape(64, 64))
+    dataset.file_meta.TransferSyntaxUID = syntax
+    path = tmp_path / "ct"
+    dataset.save_as(path, enforce_file_format=True)
+    again = struct.pack("<HH2sHHHH2sHH", 0x28, 0x10, b"US", 2, 32, 0x28, 0x11, b"US", 2, 32)
+    if syntax.is_deflated:
+        head = path.read_bytes()[: 144 + int.from_bytes(path.read_bytes()[140:144], "little")]
+        inflated = zlib.decompress(path.read_bytes()[len(head) :], -zlib.MAX_WBITS)
+        deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        path.write_bytes(head + deflater.compress(inflated + again) + deflater.flush())
+    else:
+        path.write_bytes(path.read_bytes() + again)
+    slice_ = dicom.CTFile(path, path.stat().st_size, max_pixels=2**24).slice(0)
+    assert slice_.hounsfield.shape == (64, 64)
+
+
+def test_pixels_whose_length_reads_like_a_vr_are_pixels(tmp_path, ct):
+    size = 102
+    stored = np.arange(size * size, dtype=np.int16).reshape(size, size)
+    assert (2 * size * size).to_bytes(4, "little")[:2] == b"HQ"
+    dataset = ct.build(stored)
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    path = tmp_path / "ct"
+    dataset.save_as(path, enforce_file_format=True)
+    read = dicom.CTFile(path, path.stat().st_size, max_pixels=2**24).slice(0).hounsfield
+    assert (read == stored - 1024).all()
 
 
 def test_sizes_that_codestreams_announce():

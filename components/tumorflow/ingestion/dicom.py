@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +18,8 @@ from tumorflow.ingestion.header import malformed, quiet_reading, read_count, rea
 from tumorflow.ingestion.pseudonyms import Identity
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
+    from pydicom import DataElement, Dataset
+    from pydicom.dataelem import RawDataElement
     from pydicom.tag import BaseTag
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -29,6 +29,8 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 MAX_FILE_BYTES = 2**30
+MAX_INFLATED_BYTES = 2**28
+PIXEL_DATA = 0x7FE00010
 SCREEN_WORDS = ("SCREEN", "CAPTURE", "DOSE", "REPORT", "PROTOCOL")
 
 # fmt: off
@@ -61,16 +63,19 @@ class CTFile:
     def __init__(self, path: Path, size: int, max_pixels: int) -> None:
         with quiet_reading():
             _check_begins_as_dicom(path, size)
-            _check_inflated_size(path, limit=MAX_FILE_BYTES)
             try:
                 with path.open("rb") as file:
-                    header = _read(file, with_pixels=False)
-                    self.frames = read_count(header, "NumberOfFrames", 1)
-                    check_is_ct(header)
-                    pixels.check_pixel_module(header, self.frames, max_pixels)
-                    self._dataset = _read_on(file, header)
-                _complete(self._dataset)
-                self._identity = deidentification.read_identity(self._dataset)
+                    _check_inflated_size(file, limit=MAX_INFLATED_BYTES)
+                    dataset = _read(file, with_pixels=False)
+                    form = _find_form(dataset)
+                    self.frames = read_count(dataset, "NumberOfFrames", 1)
+                    check_is_ct(dataset)
+                    pixels.check_pixel_module(dataset, self.frames, max_pixels)
+                    if (element := _read_pixel_data(file, dataset, form)) is not None:
+                        dataset[PIXEL_DATA] = element
+                _complete(dataset)
+                self._dataset = dataset
+                self._identity = deidentification.read_identity(dataset)
             except malformed() as error:  # an element's value is converted where it is looked at first
                 raise SliceError(
                     "malformed_dicom", "The data set is cut off or malformed.", pixels.EXPORT_AGAIN
@@ -137,33 +142,29 @@ def begins_as_dataset(head: bytes, size: int) -> bool:
     return explicit or length < min(size, 4096)
 
 
-def _check_inflated_size(path: Path, limit: int) -> None:
+def _check_inflated_size(file: BinaryIO, limit: int) -> None:
     """Inflates a deflated data set piece by piece, keeping nothing, to see that it is no bomb."""
-    from pydicom.filereader import read_file_meta_info
+    # what `dcmread` itself does before it inflates, so that a file without a preamble is looked at, too
+    from pydicom.filereader import _read_command_set_elements, _read_file_meta_info, read_preamble
 
     try:
-        if read_file_meta_info(path).get("TransferSyntaxUID") != DEFLATED:
+        read_preamble(file, force=True)
+        if _read_file_meta_info(file).get("TransferSyntaxUID") != DEFLATED:
             return
-        with path.open("rb") as file:
-            file.seek(132)
-            _skip_file_meta(file)
-            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-            inflated, pending = 0, b""
-            while pending or (pending := file.read(2**16)):
-                inflated += len(inflater.decompress(pending, 2**20))
-                pending = inflater.unconsumed_tail
-                if inflated > limit:
-                    raise SliceError(
-                        "too_large", f"The data set inflates to more than {limit} bytes.", "Remove the file."
-                    )
+        _read_command_set_elements(file)
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        inflated, pending = 0, b""
+        while pending or (pending := file.read(2**16)):
+            inflated += len(inflater.decompress(pending, 2**20))
+            pending = inflater.unconsumed_tail
+            if inflated > limit:
+                raise SliceError(
+                    "too_large", f"The data set inflates to more than {limit} bytes.", "Remove the file."
+                )
     except malformed():
         return  # whatever is wrong with it, reading it will tell
-
-
-def _skip_file_meta(file: object) -> None:
-    from pydicom.filereader import read_dataset
-
-    read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)  # type: ignore[arg-type]
+    finally:
+        file.seek(0)
 
 
 def _read(file: BinaryIO, with_pixels: bool) -> "Dataset":
@@ -176,19 +177,31 @@ def _read(file: BinaryIO, with_pixels: bool) -> "Dataset":
         )
 
 
-def _read_on(file: BinaryIO, header: "Dataset") -> "Dataset":
-    """Returns a data set of which the header was read from `file`, with its pixels."""
-    from pydicom.filereader import read_dataset
+def _find_form(header: "Dataset") -> tuple[bool, bool]:
+    """Returns whether a header, as it was just read, has implicit VRs, and whether it is little-endian."""
+    from pydicom.dataelem import RawDataElement
+
+    raw = next((each for each in header.values() if isinstance(each, RawDataElement)), None)
+    return (raw.is_implicit_VR, raw.is_little_endian) if raw else (True, True)
+
+
+def _read_pixel_data(
+    file: BinaryIO, header: "Dataset", form: tuple[bool, bool]
+) -> "RawDataElement | DataElement | None":
+    """Returns Pixel Data, behind the header that was read from `file`; None: there is none.
+
+    Nothing else that stands there is taken: it would go before what was checked.
+    """
+    from pydicom.filereader import data_element_generator
 
     if getattr(header, "file_meta", {}).get("TransferSyntaxUID") == DEFLATED:
         file.seek(0)
-        return _read(file, with_pixels=True)
+        whole = _read(file, with_pixels=True)
+        return whole.get_item(PIXEL_DATA) if PIXEL_DATA in whole else None
     with _refusing("truncated_pixels"):
-        implicit, little = header.original_encoding
-        rest = read_dataset(file, bool(implicit), bool(little), specific_tags=list(_tags()))
-        whole = copy(header)
-        whole.update(rest)
-    return whole
+        # `read_dataset` would guess the form anew, and the length of pixels may look like a VR
+        elements = data_element_generator(file, *form, specific_tags=[PIXEL_DATA])
+        return next((each for each in elements if each.tag == PIXEL_DATA), None)
 
 
 @cache
