@@ -1,18 +1,14 @@
 """A TFLite file and its answers: what export measures is what a service says. LiteRT alone, no TensorFlow."""
 
-import os
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tumorflow.errors import SourceError
+from tumorflow.native_output import STDERR, captured_output
 
 Real = TypeVar("Real", np.float32, np.float64)
 
@@ -43,7 +39,7 @@ class Classifier:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            with captured_output():  # the runtime greets on stderr
+            with captured_output(STDERR):  # the runtime greets there
                 self._interpreter = Interpreter(model_content=flatbuffer, num_threads=threads)
                 self._interpreter.allocate_tensors()
             (self._given,) = self._interpreter.get_input_details()
@@ -126,22 +122,3 @@ def dequantise(stored: npt.NDArray[Any], tensor: dict[str, Any]) -> npt.NDArray[
     scale, zero_point = tensor["quantization"]
     values: npt.NDArray[np.float64] = (stored.astype(np.float64) - zero_point) * scale
     return values
-
-
-@contextmanager
-def captured_output() -> Iterator[Path]:
-    """Yields a file that takes all that this process prints, native code included, while the block runs."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = {number: os.dup(number) for number in (1, 2)}
-    with tempfile.NamedTemporaryFile("w", prefix="tumorflow-litert-", suffix=".log") as log:
-        try:
-            for number in kept:
-                os.dup2(log.fileno(), number)
-            with redirect_stdout(log), redirect_stderr(log):
-                yield Path(log.name)
-        finally:
-            log.flush()
-            for number, original in kept.items():
-                os.dup2(original, number)
-                os.close(original)

@@ -3,9 +3,9 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
+
+from tumorflow.native_output import STDERR, captured_output
 
 
 def configure(seed: int) -> ModuleType:
@@ -23,7 +23,8 @@ def configure(seed: int) -> ModuleType:
         import keras
         import tensorflow as tf
     else:
-        with _silenced_stderr():
+        # its libraries tell of oneDNN as they load, before any log level counts; oneDNN doubles the speed
+        with captured_output(STDERR):
             import keras
             import tensorflow as tf
 
@@ -31,22 +32,3 @@ def configure(seed: int) -> ModuleType:
     tf.config.experimental.enable_op_determinism()
     module: ModuleType = keras
     return module
-
-
-@contextmanager
-def _silenced_stderr() -> Iterator[None]:
-    """Discards what is written to the process's standard error while the block runs.
-
-    TensorFlow's libraries tell of oneDNN as they load, before any log level counts; switching oneDNN off to
-    be rid of the lines would halve the speed.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

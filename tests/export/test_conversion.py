@@ -1,5 +1,3 @@
-import os
-
 import numpy as np
 import pytest
 
@@ -37,12 +35,3 @@ def test_tflite_answers_as_keras_does(trained_model, slices, variant, tolerance,
     answers = litert.classify_all(flatbuffer, slices)
     assert answers == pytest.approx(expected, abs=tolerance)
     assert capfd.readouterr() == ("", "")
-
-
-def test_what_native_code_prints_is_captured_and_given_back(capfd):
-    with litert.captured_output() as log:
-        os.write(1, b"from C to stdout\n")
-        os.write(2, b"from C to stderr\n")
-        assert log.read_text() == "from C to stdout\nfrom C to stderr\n"
-    print("heard")
-    assert capfd.readouterr().out == "heard\n"

@@ -9,7 +9,7 @@ import numpy as np
 
 from tumorflow.errors import UnavailableError
 from tumorflow.explanation import NAMED_MAP, Head, find_feature_map
-from tumorflow.litert import captured_output
+from tumorflow.native_output import STDERR, STDOUT, captured_output
 
 FloatVariant = Literal["float32", "float16", "dynamic"]
 PROBABILITIES = "probabilities"
@@ -66,7 +66,7 @@ def quiet_conversion(variant: str) -> Iterator[None]:
     Raises:
         UnavailableError: the converter gave up; the message has its last words.
     """
-    with captured_output() as log:
+    with captured_output(STDOUT, STDERR) as log:
         try:
             yield
         except Exception as error:

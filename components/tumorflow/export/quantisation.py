@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tumorflow.export.conversion import make_converter, quiet_conversion
-from tumorflow.litert import captured_output
+from tumorflow.native_output import STDERR, captured_output
 
 NodeType = Literal["float32", "int8", "uint8"]
 FLOAT_NODES = (0, 16, 32)
@@ -106,7 +106,7 @@ def count_weights(flatbuffer: bytes) -> dict[str, int]:
     """Returns how many constant numbers the largest operand of each node has, by the name of its output."""
     from ai_edge_litert.interpreter import Interpreter
 
-    with captured_output():
+    with captured_output(STDERR):
         interpreter = Interpreter(model_content=flatbuffer)
         # no public way tells which tensors a node reads
         nodes = interpreter._get_ops_details()

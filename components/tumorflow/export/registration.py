@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,6 @@ from tumorflow.files import hash_file, read_json, write_bytes, write_json
 from tumorflow.lineage import RECORD, combine_params_hashes, hash_content, hash_params
 from tumorflow.params import ExportParams
 from tumorflow.tracker import ModelRegistration, RegisteredVersion, Tracker
-
-if TYPE_CHECKING:
-    pass
 
 AGAIN_OTHERWISE = (
     "release/speed.json",

@@ -1,12 +1,6 @@
 """Pixel Data to Hounsfield units, one frame at a time, with every size checked before a decoder sees it."""
 
-import os
 import struct
-import sys
-import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,17 +8,18 @@ import numpy.typing as npt
 
 from tumorflow.errors import SliceError
 from tumorflow.ingestion.header import malformed, read_count, read_number, read_text
+from tumorflow.native_output import STDERR, captured_output
 from tumorflow.slices import to_hounsfield
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.pixels.decoders.base import Decoder
 
 AIR_HU = -1024
 # In this order; RLE by pydicom's own Python alone, as pylibjpeg's panics on broken segments.
 DECODERS = ("pylibjpeg", "pillow", "gdcm")
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 EXPORT_AGAIN = "Export it again from the archive, uncompressed if possible."
-_standard_error = threading.Lock()  # one for the whole process, as the standard error is
 
 
 def decode_frame(dataset: "Dataset", frame: int, frames: int) -> npt.NDArray[np.integer]:
@@ -76,39 +71,27 @@ def _decode(dataset: "Dataset", index: int | None) -> npt.NDArray[np.integer]:
     failure: Exception | None = None
     for plugin in plugins:
         try:
-            with _native_messages(syntax.is_encapsulated) as messages:
-                decoded, _ = decoder.as_array(dataset, index=index, raw=True, decoding_plugin=plugin)
+            if not syntax.is_encapsulated:  # no native code decodes
+                return _decode_by(decoder, dataset, index, plugin)
+            with captured_output(STDERR) as log:
+                decoded = _decode_by(decoder, dataset, index, plugin)
+                said = log.read_bytes()
         except malformed() as error:
             failure = error
         else:
-            if b"Corrupt JPEG" in b"".join(messages):
+            if b"Corrupt JPEG" in said:
                 break  # the library fills what it cannot decode, and only mentions it
-            pixels: npt.NDArray[np.integer] = decoded
-            return pixels
+            return decoded
     raise SliceError("undecodable_pixels", "The pixels cannot be decoded.", EXPORT_AGAIN) from failure
 
 
-@contextmanager
-def _native_messages(expected: bool) -> Iterator[list[bytes]]:
-    """Yields a list that, after the block, holds what native code wrote to the standard error meanwhile.
-
-    Where none is expected, as no native code decodes, nothing is kept from there.
-    """
-    messages: list[bytes] = []
-    if not expected:
-        yield messages
-        return
-    sys.stderr.flush()
-    with _standard_error, tempfile.TemporaryFile() as file:
-        kept = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield messages
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            file.seek(0)
-            messages.append(file.read())
+def _decode_by(
+    decoder: "Decoder", dataset: "Dataset", index: int | None, plugin: str
+) -> npt.NDArray[np.integer]:
+    pixels: npt.NDArray[np.integer] = decoder.as_array(
+        dataset, index=index, raw=True, decoding_plugin=plugin
+    )[0]
+    return pixels
 
 
 def _name(syntax: str) -> str:
