@@ -1,16 +1,17 @@
 """Sends DICOM objects to an archive: STOW-RS (DICOM PS3.18 10.5), which Orthanc and others speak."""
 
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tumorflow.errors import ParameterError
+from tumorflow.serving.outgoing import ask
 from tumorflow.serving.problems import ProblemError
 
 AUTHORIZATION = "TUMORFLOW_PACS_AUTHORIZATION"
 PATIENCE_S = 30.0
+LARGEST_ANSWER = 2**20
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,7 @@ class Archive:
         if self.authorization:
             request.add_header("Authorization", self.authorization)
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:  # noqa: S310 - as above
-                status = int(answer.status)
-        except urllib.error.HTTPError as error:
-            status = error.code
-            error.close()
+            status, _ = ask(request, PATIENCE_S, LARGEST_ANSWER)
         except OSError as error:
             raise self._away(type(error).__name__) from error
         if status != 200:  # 202: some were refused

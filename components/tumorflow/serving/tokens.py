@@ -4,12 +4,12 @@ import asyncio
 import hashlib
 import json
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from tumorflow.errors import ParameterError
+from tumorflow.serving.outgoing import ask
 from tumorflow.serving.problems import ProblemError
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
@@ -126,10 +126,9 @@ def _refuse_plain(address: str, name: str) -> None:
 
 
 def _fetch_json(address: str) -> Any:
-    with urllib.request.urlopen(address, timeout=PATIENCE_S) as answer:  # noqa: S310 - checked by _refuse_plain
-        content = answer.read(LARGEST_ANSWER + 1)
-    if len(content) > LARGEST_ANSWER:
-        raise ValueError("too long")
+    status, content = ask(address, PATIENCE_S, LARGEST_ANSWER + 1)
+    if status != 200 or len(content) > LARGEST_ANSWER:
+        raise ValueError("no answer of use")
     return json.loads(content)
 
 
