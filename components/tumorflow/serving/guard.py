@@ -1,5 +1,6 @@
 """What stands before every route: who asks, how much arrives and how fast, and one log line a request."""
 
+import asyncio
 import json
 import time
 import uuid
@@ -79,6 +80,10 @@ class Guard:
             await self._application(scope, self._counted(scope, receive), send_on)
         except ProblemError as problem:
             await respond(problem, request_id, send_on)
+        except asyncio.CancelledError:  # the service ends, and does not wait any longer
+            if status is None:
+                await respond(_ending(), request_id, send_on)
+            raise
         except Exception as error:  # noqa: BLE001 - a traceback may hold data
             scope["state"]["log"] = {"error": describe_unforeseen(error)}
             if status is None:
@@ -133,8 +138,6 @@ class Guard:
         )
 
     def _counted(self, scope: Message, receive: Receive) -> Receive:
-        import asyncio
-
         received, complete, started = 0, False, time.monotonic()
 
         async def receive_within_limits() -> Message:
@@ -160,6 +163,15 @@ class Guard:
             return message
 
         return receive_within_limits
+
+
+def _ending() -> ProblemError:
+    return ProblemError(
+        503,
+        "ending",
+        "A service that ends finishes what is done in time. Received: a request that is not. Ask again.",
+        retry_after_s=5,
+    )
 
 
 def name_route(scope: Message) -> str:

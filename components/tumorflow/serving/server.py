@@ -1,13 +1,16 @@
 """The process that serves: a port, its workers, an orderly end."""
 
 import asyncio
+import json
 import logging
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tumorflow.errors import UnavailableError
 from tumorflow.ingestion.header import silence_reading
 from tumorflow.serving.guard import Guard
+from tumorflow.serving.problems import MEDIA_TYPE, describe
 
 HEADERS_S = 10.0
 """For a request's headers to arrive, and for a connection's first byte."""
@@ -52,6 +56,19 @@ class PatientProtocol(HttpToolsProtocol):
         self._stop_clock()
         super().on_headers_complete()
 
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - may repeat what was sent
+        """Answers what is no HTTP request as everything else that is refused."""
+        request_id = uuid.uuid4().hex
+        detail = "A request is one of HTTP/1.1, with one length. Received: another thing."
+        body = json.dumps(describe(400, "no_request", detail, request_id)).encode()
+        headers = (
+            f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nx-request-id: {request_id}\r\n"
+        )
+        self.transport.write(
+            f"HTTP/1.1 400 Bad Request\r\n{headers}connection: close\r\n\r\n".encode() + body
+        )
+        self.transport.close()
+
     def _start_clock(self) -> None:
         self._stop_clock()
         self._headers_due = self.loop.call_later(HEADERS_S, self.transport.close)
@@ -63,7 +80,13 @@ class PatientProtocol(HttpToolsProtocol):
 
 
 def configure(
-    application: Guard, *, host: str, port: int, certificate: str = "", key: str = ""
+    application: Guard,
+    *,
+    host: str,
+    port: int,
+    certificate: str = "",
+    key: str = "",
+    drain_s: float = DRAIN_S,
 ) -> uvicorn.Config:
     """Returns how the application is served.
 
@@ -73,6 +96,7 @@ def configure(
         port: to listen at; 0: any that is free.
         certificate: PEM file; empty: no TLS.
         key: its private key.
+        drain_s: how long a service that is told to end finishes what was begun.
     """
     return uvicorn.Config(
         application,
@@ -89,7 +113,7 @@ def configure(
         backlog=BACKLOG,
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=math.ceil(drain_s),
         ssl_certfile=certificate or None,
         ssl_keyfile=key or None,
     )
