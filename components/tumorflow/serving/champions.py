@@ -44,21 +44,28 @@ class Champions:
         self.tell(f"answers come from{of}, {about.variant}, model {about.model_hash[:12]}")
 
     def follow(self) -> threading.Thread:
-        """Returns a thread that looks for another champion until `stop`; whatever fails, the former stays."""
+        """Returns a thread that looks for another champion until `stop`; whatever fails, the former stays.
+
+        It has looked once when it returns.
+        """
+        self._try_to_look()
         thread = threading.Thread(target=self._follow, daemon=True, name="champions")
         thread.start()
         return thread
 
     def _follow(self) -> None:
         while not self._stopping.wait(POLL_S):
-            try:
-                self.look()
-            except (TumorflowError, OSError) as error:
-                if str(error) != self._trouble:
-                    self._trouble = str(error)
-                    self.tell(f"the champion in the folder cannot be loaded, the former one stays: {error}")
-            else:
-                self._trouble = ""
+            self._try_to_look()
+
+    def _try_to_look(self) -> None:
+        try:
+            self.look()
+        except (TumorflowError, OSError) as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self.tell(f"the champion in the folder cannot be loaded, the former one stays: {error}")
+        else:
+            self._trouble = ""
 
     def stop(self) -> None:
         """Ends the thread that looks."""

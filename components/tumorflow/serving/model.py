@@ -185,11 +185,14 @@ def load_champion(folder: Path, variant: str) -> Model:
         variant: `float32`, or another that the release holds.
 
     Raises:
-        SourceError: it has no such variant.
+        SourceError: it has no such variant, or does not say what it is.
     """
-    version = read_json(folder / "version.json")
-    return load(
-        folder / "release" / "tflite" / f"model_{variant}.tflite",
-        name=str(version["model"]),
-        version=str(version["version"]),
-    )
+    about = read_json(folder / "version.json")
+    try:
+        name, version = str(about["model"]), str(about["version"])
+    except (KeyError, TypeError) as error:
+        raise SourceError(
+            "A champion's folder says its model and version in version.json. Received: another thing. Let "
+            "`tumorflow champion follow` write it again."
+        ) from error
+    return load(folder / "release" / "tflite" / f"model_{variant}.tflite", name=name, version=version)

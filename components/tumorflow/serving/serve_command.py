@@ -19,6 +19,9 @@ EXAMPLE = "tumorflow serve --model runs/<run>/release/tflite/model_float32.tflit
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MIB = 2**20
 HIGHEST_PORT = 65535
+SPARE_S = 10.0
+"""For a service that ends: beyond the longest answer."""
+LONGEST_S = 86_400.0
 DEFAULT_CHAMPION = "tumorflow-ct"
 
 
@@ -126,7 +129,12 @@ def find_source(given: argparse.Namespace) -> Path:
     """
     if not given.model:
         folder = Path(given.folder or "champion")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"The champion is kept in a folder. Received: {folder}, {error.strerror}. Give another one."
+            ) from error
         return folder
     file = Path(given.model)
     if not file.is_file():
@@ -154,11 +162,12 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
     workers = Workers(given.workers or count_cores(), processes=given.worker_processes)
     champions = Champions(source, given.variant, _print, workers.prepare)
     try:
-        champions.look()
-        if champions.current is None:
-            _print("there is no champion yet: requests are refused until there is one")
         if source.is_dir():
             champions.follow()
+        else:
+            champions.look()
+        if champions.current is None:
+            _print("there is no champion yet: requests are refused until there is one")
         scheme = "https" if given.certificate else "http"
         host = f"[{given.host}]" if ":" in given.host else given.host
         _print(f"serve: {scheme}://{host}:{given.port} - for research, not for clinical decisions")
@@ -168,7 +177,12 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
             )
             service.archive = archive
             config = configure(
-                application, host=given.host, port=given.port, certificate=given.certificate, key=given.key
+                application,
+                host=given.host,
+                port=given.port,
+                certificate=given.certificate,
+                key=given.key,
+                drain_s=given.answer_seconds + SPARE_S,
             )
             serve(config, listening)
     finally:
@@ -193,6 +207,8 @@ def check(given: argparse.Namespace, *, open_to_all: bool) -> None:
     ):
         if not value >= lowest:
             raise ParameterError(f"{name} is at least {lowest}. Received: {value}. Leave it out.")
+        if isinstance(value, float) and value > LONGEST_S:
+            raise ParameterError(f"{name} is at most {LONGEST_S:g}. Received: {value}. Leave it out.")
     if given.port > HIGHEST_PORT:
         raise ParameterError(f"--port is at most {HIGHEST_PORT}. Received: {given.port}. Leave it out.")
     if bool(given.certificate) != bool(given.key):
