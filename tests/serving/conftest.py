@@ -1,5 +1,6 @@
 """A small model in a file of its own, and a service that runs in this process."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,22 @@ __all__ = ["flatbuffer", "write_model"]  # of served_model, for the tests here
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Client]]:
+def quiet() -> Iterator[None]:
+    """Reads DICOM as a service's process does, until the test ends."""
+    from pydicom import config
+
+    from tumorflow.ingestion.header import silence_reading
+
+    logger, settings = logging.getLogger("pydicom"), config.settings
+    kept = (logger.level, settings.reading_validation_mode, settings.writing_validation_mode)
+    silence_reading()
+    yield
+    logger.setLevel(kept[0])
+    settings.reading_validation_mode, settings.writing_validation_mode = kept[1:]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, quiet: None) -> Iterator[Callable[..., Client]]:
     """Returns a function that serves a model, or a champion's folder, until the test ends."""
     from tumorflow.serving.app import build
     from tumorflow.serving.champions import Champions

@@ -77,7 +77,7 @@ def test_another_champion_takes_over_without_a_request_that_fails(serve, write_m
     assert {version for _, version in seen} == {"1", "2", "3"}
 
 
-@pytest.mark.parametrize("damage", ["cut off", "no file", "another size"])
+@pytest.mark.parametrize("damage", ["cut off", "no file", "another size", "says nothing"])
 def test_a_champion_that_cannot_be_loaded_leaves_the_former_one(serve, write_model, tmp_path, damage):
     folder = tmp_path / "champion"
     put_champion(folder, write_model, 1)
@@ -90,7 +90,8 @@ def test_a_champion_that_cannot_be_loaded_leaves_the_former_one(serve, write_mod
         file.write_bytes(file.read_bytes()[:1000])
     if damage == "no file":
         shutil.rmtree(bad / "release")
-    (bad / "version.json").write_text('{"model": "tiny", "version": "2"}')
+    about = {} if damage == "says nothing" else {"model": "tiny", "version": "2"}
+    (bad / "version.json").write_text(json.dumps(about))
     (folder / "current").unlink()
     (folder / "current").symlink_to("versions/2-abc")
     wait_until(lambda: any("cannot be loaded" in line for line in client.log))
@@ -99,6 +100,24 @@ def test_a_champion_that_cannot_be_loaded_leaves_the_former_one(serve, write_mod
     assert sum("cannot be loaded" in line for line in client.log) == 1, "each trouble is told once"
     put_champion(folder, write_model, 3)
     wait_until(lambda: client.predict(encode_ct()).json["model"]["version"] == "3")
+
+
+def test_a_service_starts_beside_a_champion_that_cannot_be_loaded(tmp_path, write_model):
+    folder = tmp_path / "champion"
+    (folder / "versions" / "1-abc").mkdir(parents=True)
+    (folder / "current").symlink_to("versions/1-abc")
+    process, client = start(tmp_path, "--folder", folder)
+    try:
+        wait_until(lambda: is_ready(client, "/healthz"))
+        assert client.predict(encode_ct()).json["rule"] == "no_champion"
+        put_champion(folder, write_model, 2)
+        wait_until(lambda: is_ready(client))
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert "cannot be loaded" in output
+    assert "Traceback" not in output
 
 
 def test_no_model_is_refused(tmp_path, write_model):
@@ -122,9 +141,9 @@ def start(tmp_path, *arguments, **environment):
     return process, Client(port, [])
 
 
-def is_ready(client):
+def is_ready(client, path="/readyz"):
     try:
-        return client.ask("/readyz").status == 200
+        return client.ask(path).status == 200
     except OSError:
         return False
 
@@ -184,6 +203,8 @@ def test_a_service_that_is_killed_while_the_champion_changes_comes_back_whole(tm
         (["--model", "missing.tflite"], {}, "no file at missing.tflite"),
         (["--certificate", "a.pem"], {}, "come together"),
         (["--workers", "-1"], {}, "--workers is at least 0"),
+        (["--answer-seconds", "inf"], {}, "--answer-seconds is at most 86400"),
+        (["--folder", "/dev/null"], {}, "kept in a folder"),
         (["--port", "65536"], {}, "--port is at most 65535"),
         (["--folder", ".", "--pacs", "ftp://x"], {}, "DICOMweb"),
         (["--folder", ".", "--oidc-issuer", "http://elsewhere.example"], {}, "https address"),

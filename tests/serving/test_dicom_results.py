@@ -124,6 +124,10 @@ def test_headers_that_dicom_does_not_allow_give_results_or_a_reason(service, cha
     assert answer.status == 200 or (answer.status, answer.json["rule"]) == (422, "unreportable")
 
 
+def test_an_empty_character_set_is_as_good_as_none(service):
+    assert ask(service, "/report", [encode_ct(draw_body(), SpecificCharacterSet="")]).status == 200
+
+
 def test_nothing_of_the_patient_is_in_the_log(service, series):
     assert ask(service, "/report", series).status == 200
     assert "MRN-778899" not in "".join(service.log)

@@ -93,13 +93,13 @@ class Deadly:
 
 @pytest.fixture
 def examine(write_model, tmp_path, monkeypatch):
-    def with_process(process):
+    def with_process(process, seconds=60):
         monkeypatch.setattr(workers, "WorkerProcess", lambda: process)
         pool = Workers(1, processes=True)
         model, file = load(write_model(tmp_path / "model.tflite")), Stored(3, tmp_path / "3", 1, False)
         work = partial(pool.examine, model, file, None, Limits(answer_s=5))
         try:
-            return work(time.monotonic()).result(timeout=60)
+            return work(time.monotonic() + seconds).result(timeout=60)
         finally:
             pool.close()
 
@@ -115,3 +115,10 @@ def test_a_file_that_ends_its_process_twice_is_refused(examine):
 def test_a_file_that_never_ends_is_told_as_too_long(examine):
     with pytest.raises(ProblemError, match="at most 5 s"):
         examine(Deadly(TimeoutError()))
+
+
+def test_a_file_whose_time_is_over_costs_no_process(examine):
+    process = Deadly(DiedError())
+    with pytest.raises(ProblemError, match="at most 5 s"):
+        examine(process, seconds=-1)
+    assert process.calls == 0

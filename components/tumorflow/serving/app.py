@@ -16,7 +16,7 @@ from tumorflow.serving.answers import DISCLAIMER, ModelFacts, Prediction, Proble
 from tumorflow.serving.champions import Champions
 from tumorflow.serving.drift import DriftLog
 from tumorflow.serving.guard import Guard, describe_as_problem
-from tumorflow.serving.pages import Asset, read_asset, render_page
+from tumorflow.serving.pages import Asset, read_assets, render_page
 from tumorflow.serving.prediction import Wanted, facts
 from tumorflow.serving.problems import MEDIA_TYPE, ProblemError, describe
 from tumorflow.serving.service import BROKEN, Service, describe_gone, pack_files
@@ -116,7 +116,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
         picture: Annotated[bool, Query(description="Add pictures of what the model saw.")] = False,
     ) -> Response:
         """Says what the champion thinks of a study: by slice, and by patient."""
-        prediction, _ = await service.predict(request, Wanted(overlays=explain, pictures=picture))
+        with service.place():
+            prediction, _ = await service.predict(request, Wanted(overlays=explain, pictures=picture))
         return Response(prediction.model_dump_json(by_alias=True), media_type="application/json")
 
     @app.post(
@@ -127,7 +128,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
     )
     async def report_route(request: Request) -> Response:
         """Gives the answer as DICOM files: a structured report a study, and an overlay a slice."""
-        prediction, objects = await service.report(request)
+        with service.place():
+            prediction, objects = await service.report(request)
         return Response(
             pack_files(objects),
             media_type="application/zip",
@@ -147,8 +149,9 @@ def add_routes(app: FastAPI, service: Service) -> None:
             raise ProblemError(
                 404, "no_archive", "The service was started with --pacs. Received: no archive."
             )
-        prediction, objects = await service.report(request)
-        await asyncio.get_running_loop().run_in_executor(service.files, archive.store, objects)
+        with service.place():
+            prediction, objects = await service.report(request)
+            await asyncio.get_running_loop().run_in_executor(service.results, archive.store, objects)
         return Pushed(stored=len(objects), request_id=prediction.request_id)
 
     @app.get("/healthz")
@@ -185,7 +188,7 @@ def add_pages(app: FastAPI, service: Service) -> None:
 
     @app.get("/assets/{path:path}", include_in_schema=False)
     async def assets(path: str, request: Request) -> Response:
-        asset = read_asset(path)
+        asset = read_assets().get(path)
         if asset is None:
             raise HTTPException(404)
         if request.headers.get("if-none-match") == asset.headers["etag"]:

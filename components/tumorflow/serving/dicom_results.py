@@ -47,6 +47,8 @@ def read_reference(path: Path) -> "Dataset":
     for keyword in REQUIRED:
         if keyword not in dataset:
             setattr(dataset, keyword, "")
+    if not dataset.get("SpecificCharacterSet", "unsaid"):
+        del dataset.SpecificCharacterSet  # empty, as some write it, means the same as missing
     return dataset
 
 

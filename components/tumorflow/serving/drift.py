@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -33,7 +34,11 @@ class DriftLog:
             folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, about: About, found: Sequence[Examined | Refused]) -> None:
-        """Appends the slices among what was found in a request."""
+        """Appends the slices among what was found in a request.
+
+        Raises:
+            OSError: they cannot be written.
+        """
         if self._path is None:
             return
         lines = [
@@ -42,21 +47,28 @@ class DriftLog:
             if isinstance(each, Examined) and each.features is not None
         ]
         with self._lock:
-            if self._file is None:
-                self._file = self._path.open("a")
-            self._file.writelines(lines)
-            self._file.flush()
-            if self._file.tell() > LARGEST_FILE:
-                self._file.close()
-                self._file = None
-                self._path.replace(self._path.with_suffix(".1.jsonl"))
+            try:
+                if self._file is None:
+                    self._file = self._path.open("a")
+                self._file.writelines(lines)
+                self._file.flush()
+                if self._file.tell() > LARGEST_FILE:
+                    self._close()
+                    self._path.replace(self._path.with_suffix(".1.jsonl"))
+            except OSError:
+                self._close()  # what it still holds would be tried again and again
+                raise
 
     def close(self) -> None:
         """Closes the file."""
         with self._lock:
-            if self._file is not None:
+            self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):
                 self._file.close()
-                self._file = None
+            self._file = None
 
 
 def _describe(about: About, each: Examined) -> str:

@@ -5,9 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import PurePosixPath
 
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".wasm": "application/wasm"}
-TYPES |= {".txt": "text/plain"}
+TYPES = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".txt": "text/plain",
+    ".wasm": "application/wasm",
+}
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -28,23 +33,26 @@ class Asset:
 
 
 @cache
-def read_asset(path: str) -> Asset | None:
-    """Returns a file of the pages by its path below `assets/`; None: there is none of that name."""
-    folder = files("tumorflow.serving") / "page"
-    parts = path.split("/")
-    suffix = "." + path.rpartition(".")[2]
-    if suffix not in TYPES or suffix == ".html" or not all(part and part[0] != "." for part in parts):
-        return None
-    headers = {"content-type": f"{TYPES[suffix]}; charset=utf-8", "cache-control": "no-cache"}
-    place = folder.joinpath(*parts)
-    if not place.is_file():
-        place = folder.joinpath(*parts[:-1], f"{parts[-1]}.gz")
-        headers["content-encoding"] = "gzip"
-    if not place.is_file():
-        return None
-    content = place.read_bytes()
-    headers["etag"] = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    return Asset(content, headers)
+def read_assets() -> Mapping[str, Asset]:
+    """Returns the pages' files, by their paths below `assets/`."""
+    page = files("tumorflow.serving") / "page"
+    found = {}
+    for folder, before in ((page, ""), (page / "vendor", "vendor/")):
+        for file in folder.iterdir():
+            name = file.name.removesuffix(".gz")
+            kind = TYPES.get(PurePosixPath(name).suffix)
+            if kind is not None:
+                found[before + name] = _read_asset(file.read_bytes(), kind, packed=name != file.name)
+    return found
+
+
+def _read_asset(content: bytes, kind: str, *, packed: bool) -> Asset:
+    headers = {
+        "content-type": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind,
+        "cache-control": "no-cache",
+        "etag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
+    }
+    return Asset(content, {**headers, "content-encoding": "gzip"} if packed else headers)
 
 
 @cache

@@ -80,13 +80,13 @@ def examine(
 
     Args:
         model: whose opinions.
-        file: is removed then.
+        file: when it is removed meanwhile, what was found so far is returned.
         wanted: beside the opinions.
         limits: of a request.
         deadline: by `time.monotonic`, at which nobody waits any more.
 
     Raises:
-        ProblemError: the deadline has passed.
+        ProblemError: the deadline has passed, or the file has more slices than are taken.
     """
     found: list[Examined | Refused] = []
     with model.classifier() as classifier:
@@ -96,11 +96,20 @@ def examine(
             if isinstance(one, Refused):
                 found.append(one)
                 continue
-            pictured = max(one.file, one.frame) <= limits.pictured_slices
+            if isinstance(file, Stored) and not file.path.exists():
+                return found  # nobody waits for it any more
+            pictured = one.frame <= limits.pictured_slices
             found.append(
                 describe(model, one, classifier.answer(one.tensor), wanted if pictured else Wanted())
             )
     return found
+
+
+def too_many_slices(limits: Limits) -> ProblemError:
+    """Returns the problem of a request with more slices than are taken."""
+    return ProblemError(
+        413, "too_many_slices", f"A request has at most {limits.slices} slices. Received: more. Send fewer."
+    )
 
 
 def too_long(limits: Limits) -> ProblemError:
@@ -135,6 +144,8 @@ def conclude(
     for each in examined:
         each.opinion.patient = patients.setdefault(each.patient, len(patients) + 1)
     opinions = [each.opinion for each in examined]
+    for opinion in opinions[limits.pictured_slices :]:
+        opinion.picture = opinion.overlay = None
     pooled = [pool(number, opinions, model.about) for number in patients.values()]
     first = pooled[0]
     return Prediction(
@@ -172,6 +183,8 @@ def _read_image(file: Stored, about: About, limits: Limits) -> Iterator[Slice]:
 
 def _read_dicom(file: Stored, about: About, limits: Limits, wanted: Wanted) -> Iterator[Slice | Refused]:
     ct = CTFile(file.path, file.size, limits.pixels)
+    if ct.frames > limits.slices:
+        raise too_many_slices(limits)
     reference = read_reference(file.path) if wanted.references else None
     for frame in range(ct.frames):
         try:

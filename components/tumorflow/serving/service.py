@@ -1,12 +1,14 @@
 """From a request to its answer: the form, the files, the workers, and who may wait how long."""
 
 import asyncio
+import threading
 import time
 import zipfile
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +26,7 @@ from tumorflow.serving.drift import DriftLog
 from tumorflow.serving.measures import Measures
 from tumorflow.serving.model import Model
 from tumorflow.serving.pacs import Archive
-from tumorflow.serving.prediction import Examined, Wanted, conclude, too_long
+from tumorflow.serving.prediction import Examined, Wanted, conclude, too_long, too_many_slices
 from tumorflow.serving.problems import ProblemError
 from tumorflow.serving.settings import Limits
 from tumorflow.serving.uploads import Refused, Stored, refuse_more_files, store
@@ -49,6 +51,8 @@ class Service:
         self.archive: Archive | None = None
         self.requests = 0
         self.files = ThreadPoolExecutor(workers.count, thread_name_prefix="files")
+        # an archive that does not answer holds these, and nothing that predictions need
+        self.results = ThreadPoolExecutor(workers.count, thread_name_prefix="results")
 
     @property
     def model(self) -> Model:
@@ -63,11 +67,12 @@ class Service:
             )
         return self.champions.current
 
-    async def predict(self, request: Request, wanted: Wanted) -> tuple[Prediction, list[Examined | Refused]]:
-        """Returns the answer to a request, and what it was made of.
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Holds one of the places of the requests that are worked on at a time.
 
         Raises:
-            ProblemError: it has none.
+            ProblemError: all are taken.
         """
         if self.requests >= self.limits.requests:
             raise ProblemError(
@@ -79,20 +84,31 @@ class Service:
         self.requests += 1
         self.measures.working.inc()
         try:
-            async with self._form(request) as form:
-                model = self.model
-                found = await self._wait(self._examine(model, find_bodies(form), wanted), request)
+            yield
         finally:
             self.requests -= 1
             self.measures.working.dec()
+
+    async def predict(self, request: Request, wanted: Wanted) -> tuple[Prediction, list[Examined | Refused]]:
+        """Returns the answer to a request, and what it was made of.
+
+        Raises:
+            ProblemError: it has none.
+        """
+        async with self._form(request) as form:
+            model = self.model
+            found = await self._wait(self._examine(model, find_bodies(form), wanted), request)
         prediction = conclude(model, found, wanted, self.limits, request.state.request_id)
-        self.drift.write(model.about, found)
         self.measures.count(prediction)
         request.state.log = {
             "slices": len(prediction.slices),
             "refused": len(prediction.refused),
             "model": prediction.model.model_hash[:12],
         }
+        try:
+            self.drift.write(model.about, found)
+        except OSError as error:  # the answer is worth more
+            request.state.log["drift_log"] = f"not written: {error.strerror or type(error).__name__}"
         return prediction, found
 
     async def report(self, request: Request) -> tuple[Prediction, list[bytes]]:
@@ -111,7 +127,7 @@ class Service:
             )
         loop = asyncio.get_running_loop()
         try:
-            objects = await loop.run_in_executor(self.files, build_results, prediction, known)
+            objects = await loop.run_in_executor(self.results, build_results, prediction, known)
         except malformed() as error:
             raise ProblemError(
                 422,
@@ -146,38 +162,53 @@ class Service:
     async def _examine(
         self, model: Model, bodies: list[BinaryIO], wanted: Wanted
     ) -> list[Examined | Refused]:
-        """Returns what was found in files; no more are begun at a time than there are workers."""
-        loop = asyncio.get_running_loop()
+        """Returns what was found in files; no more are begun at a time than there are workers.
+
+        When it ends, also by being cancelled, nobody works on a file any more, and none is left.
+        """
         deadline = time.monotonic() + self.limits.answer_s
         found: list[Examined | Refused] = []
+        opinions = 0
         begun: deque[tuple[Stored | Refused, asyncio.Future[list[Examined | Refused]]]] = deque()
         files: deque[Stored | Refused] = deque()
+        unwanted = threading.Event()
+        storing = asyncio.get_running_loop().run_in_executor(self.files, self._store, bodies, files, unwanted)
         try:
-            await loop.run_in_executor(
-                self.files, lambda: files.extend(store(bodies, self.scratch, self.limits))
-            )
+            await asyncio.shield(storing)
             while files or begun:
                 while files and len(begun) <= self.workers.count:
                     file = files.popleft()
+                    if opinions >= self.limits.pictured_slices:
+                        wanted = replace(wanted, overlays=False, pictures=False)
                     work = self.workers.examine(model, file, wanted, self.limits, deadline)
                     begun.append((file, asyncio.wrap_future(work)))
                 file, examining = begun[0]
-                found += await examining
+                found += (answers := await asyncio.shield(examining))
+                opinions += sum(isinstance(each, Examined) for each in answers)
                 begun.popleft()
                 remove(file)
                 if len(found) > self.limits.slices:
-                    raise ProblemError(
-                        413,
-                        "too_many_slices",
-                        f"A request has at most {self.limits.slices} slices. Received: more.",
-                    )
+                    raise too_many_slices(self.limits)
         finally:
-            left = [file for file, _ in begun] + list(files)
-            if begun:
-                await asyncio.wait([examining for _, examining in begun])
-            for file in left:
+            unwanted.set()
+            for file, _ in begun:
+                remove(file)  # by which a worker sees that nobody waits any more
+            await asyncio.gather(storing, *(examining for _, examining in begun), return_exceptions=True)
+            for file in files:
                 remove(file)
         return found
+
+    def _store(
+        self, bodies: Sequence[BinaryIO], files: deque[Stored | Refused], unwanted: threading.Event
+    ) -> None:
+        """Appends each file of a request to `files` until it is not wanted any more."""
+        try:
+            for file in store(bodies, self.scratch, self.limits):
+                files.append(file)
+                if unwanted.is_set():
+                    return
+        except OSError as error:
+            raise no_room() from error
 
     async def _wait(
         self, examining: Coroutine[Any, Any, list[Examined | Refused]], request: Request
@@ -205,6 +236,18 @@ async def _parse(parser: MultiPartParser, limits: Limits) -> FormData:
         raise ProblemError(400, "broken_body", BROKEN) from error
     except (FormParserError, KeyError, ValueError) as error:
         raise ProblemError(400, "broken_body", BROKEN) from error
+    except OSError as error:
+        raise no_room() from error
+
+
+def no_room() -> ProblemError:
+    """Returns the problem of a service that cannot keep files until their turn."""
+    return ProblemError(
+        503,
+        "no_room",
+        "Files wait on disk for their turn. Received: no room there. Ask again later.",
+        retry_after_s=30,
+    )
 
 
 def pack_files(objects: Sequence[bytes]) -> bytes:

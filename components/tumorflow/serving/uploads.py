@@ -20,6 +20,8 @@ LARGEST_DIRECTORY = 2**20
 """Bytes of an archive's list of entries, which is read as a whole and takes ten times as much memory."""
 COMMENT = 2**16
 CHUNK = 2**20
+BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Kinds of compression that zipfile undoes piece by piece; of bzip2 and LZMA a few bytes fill the memory."""
 IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")
 
 
@@ -139,6 +141,12 @@ def _open_archive(body: BinaryIO, limits: Limits) -> Iterator[BinaryIO]:
         if len(entries) > limits.files:
             raise refuse_more_files(limits)
         for entry in sorted(entries, key=lambda entry: entry.filename):
+            if entry.compress_type not in BOUNDED:
+                raise SliceError(
+                    "packed_otherwise",
+                    "The archive is packed in another way than by deflate.",
+                    "Pack it again as zip tools do by themselves.",
+                )
             if entry.flag_bits & 0x1:
                 raise SliceError(
                     "encrypted_archive", "The archive is encrypted.", "Pack it without password."

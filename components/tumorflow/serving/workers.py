@@ -63,6 +63,8 @@ class Workers:
         process = self._idle.get()
         try:
             for _ in range(TRIES):
+                if time.monotonic() > deadline:
+                    raise too_long(limits)
                 with suppress(DiedError):
                     given = (reference, file, wanted, limits, deadline)
                     return list(process.call(examine_by, given, deadline + GRACE_S))
@@ -96,7 +98,12 @@ class WorkerProcess:
         spawning = multiprocessing.get_context("spawn")
         self._connection, theirs = spawning.Pipe()
         process = spawning.Process(target=work, args=(theirs,), daemon=True)
-        process.start()
+        # Ctrl-C reaches the whole group, also while a process has not yet said that it ignores it
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)
         theirs.close()
         self._process = process
 
