@@ -204,6 +204,7 @@ def test_a_service_that_is_killed_while_the_champion_changes_comes_back_whole(tm
         (["--certificate", "a.pem"], {}, "come together"),
         (["--workers", "-1"], {}, "--workers is at least 0"),
         (["--answer-seconds", "inf"], {}, "--answer-seconds is at most 86400"),
+        (["--model", "a.tflite", "--variant", "int8"], {}, "Leave one of them out"),
         (["--folder", "/dev/null"], {}, "kept in a folder"),
         (["--port", "65536"], {}, "--port is at most 65535"),
         (["--folder", ".", "--pacs", "ftp://x"], {}, "DICOMweb"),

@@ -199,7 +199,11 @@ def test_with_keys_whatever_is_not_open_needs_one(serve, write_model, tmp_path):
     client = serve(
         write_model(tmp_path / "model.tflite"), keys=read_keys({"TUMORFLOW_API_KEYS": f"clinic:{KEY}"})
     )
-    described = client.ask("/openapi.json", headers={"X-API-Key": KEY}).json["paths"]
+    whole = client.ask("/openapi.json", headers={"X-API-Key": KEY}).json
+    described = whole["paths"]
+    assert set(whole["components"]["securitySchemes"]) == {"bearer", "key"}
+    assert whole["security"] == [{"bearer": []}, {"key": []}]
+    assert described["/healthz"]["get"]["security"] == []
     answers = {path: client.ask(path, next(iter(described[path])).upper()).status for path in described}
     assert {path for path, status in answers.items() if status != 401} == {"/healthz", "/readyz"}
     assert client.ask("/openapi.json").status == 401
@@ -215,6 +219,7 @@ def test_keys_that_are_none_or_weak_are_refused(value):
 
 def test_what_is_asked_is_described_and_counted(service):
     described = service.ask("/openapi.json").json
+    assert "security" not in described, "nobody needs a key"
     assert set(described["paths"]) >= {"/predict", "/healthz", "/readyz", "/version", "/metrics"}
     answer = described["components"]["schemas"]["Prediction"]["properties"]
     assert {"class", "confidence", "probabilities", "patients", "slices", "refused", "model"} <= set(answer)

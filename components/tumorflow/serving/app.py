@@ -15,7 +15,7 @@ from tumorflow import __version__
 from tumorflow.serving.answers import DISCLAIMER, ModelFacts, Prediction, Problem, Pushed
 from tumorflow.serving.champions import Champions
 from tumorflow.serving.drift import DriftLog
-from tumorflow.serving.guard import Guard, describe_as_problem
+from tumorflow.serving.guard import OPEN_PATHS, Guard, describe_as_problem
 from tumorflow.serving.pages import Asset, read_assets, render_page
 from tumorflow.serving.prediction import Wanted, facts
 from tumorflow.serving.problems import MEDIA_TYPE, ProblemError, describe
@@ -103,7 +103,32 @@ def build(
     add_problems(app)
     add_routes(app, service)
     add_pages(app, service)
+    if keys.digests or issuer:
+        describe_keys(app)
     return Guard(app, limits, keys, service.measures, log, issuer), service
+
+
+def describe_keys(app: FastAPI) -> None:
+    """Adds to the description how a caller says who it is."""
+    describe_routes = app.openapi
+
+    def describe_all() -> dict[str, Any]:
+        described = describe_routes()
+        described["components"]["securitySchemes"] = {
+            "bearer": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "An API key, or an issuer's token.",
+            },
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        described["security"] = [{"bearer": []}, {"key": []}]
+        for path in OPEN_PATHS:
+            for route in described["paths"].get(path, {}).values():
+                route["security"] = []
+        return described
+
+    app.openapi = describe_all  # type: ignore[method-assign]  # FastAPI's own way to add to it
 
 
 def add_routes(app: FastAPI, service: Service) -> None:

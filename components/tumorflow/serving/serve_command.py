@@ -3,7 +3,6 @@
 import argparse
 import os
 import ssl
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +14,14 @@ if TYPE_CHECKING:
     from tumorflow.serving.settings import Keys
 
 SUMMARY = "serve the registry's champion over HTTP, without TensorFlow"
-EXAMPLE = "tumorflow serve --model runs/<run>/release/tflite/model_float32.tflite"
+EXAMPLE = "tumorflow serve --model runs/artifacts/<run>/export/release/tflite/model_float32.tflite"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MIB = 2**20
 HIGHEST_PORT = 65535
 SPARE_S = 10.0
 """For a service that ends: beyond the longest answer."""
 LONGEST_S = 86_400.0
+DEFAULT_VARIANT = "float32"
 DEFAULT_CHAMPION = "tumorflow-ct"
 
 
@@ -42,9 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--model", metavar="FILE", help="one TFLite file of a release, and no other")
     parser.add_argument(
         "--variant",
-        default="float32",
         choices=Variant.__args__,  # type: ignore[attr-defined]  # a Literal's values
-        help="which file of a release (default: %(default)s)",
+        help=f"which file of a champion's release (default: {DEFAULT_VARIANT})",
     )
     parser.add_argument(
         "--poll", type=float, default=60.0, metavar="SECONDS", help="how often to ask the registry"
@@ -148,6 +147,7 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
     from tumorflow.serving.champions import Champions
     from tumorflow.serving.drift import DriftLog
     from tumorflow.serving.pacs import AUTHORIZATION, Archive
+    from tumorflow.serving.scratch import scratch_folder
     from tumorflow.serving.server import configure, serve
     from tumorflow.serving.settings import Limits, count_cores
     from tumorflow.serving.tokens import Issuer
@@ -160,7 +160,7 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
     archive = Archive(given.pacs, os.environ.get(AUTHORIZATION, "")) if given.pacs else None
     drift = DriftLog(Path(given.drift_log) if given.drift_log else None)
     workers = Workers(given.workers or count_cores(), processes=given.worker_processes)
-    champions = Champions(source, given.variant, _print, workers.prepare)
+    champions = Champions(source, given.variant or DEFAULT_VARIANT, _print, workers.prepare)
     try:
         if source.is_dir():
             champions.follow()
@@ -171,9 +171,9 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
         scheme = "https" if given.certificate else "http"
         host = f"[{given.host}]" if ":" in given.host else given.host
         _print(f"serve: {scheme}://{host}:{given.port} - for research, not for clinical decisions")
-        with tempfile.TemporaryDirectory(prefix="tumorflow-serve-") as scratch:
+        with scratch_folder() as scratch:
             application, service = build(
-                champions, workers, limits, keys, drift, scratch=Path(scratch), log=_print, issuer=issuer
+                champions, workers, limits, keys, drift, scratch=scratch, log=_print, issuer=issuer
             )
             service.archive = archive
             config = configure(
@@ -211,6 +211,11 @@ def check(given: argparse.Namespace, *, open_to_all: bool) -> None:
             raise ParameterError(f"{name} is at most {LONGEST_S:g}. Received: {value}. Leave it out.")
     if given.port > HIGHEST_PORT:
         raise ParameterError(f"--port is at most {HIGHEST_PORT}. Received: {given.port}. Leave it out.")
+    if given.model and given.variant:
+        raise ParameterError(
+            "--variant names a file of a champion's release. Received: it beside --model, which is one file. "
+            "Leave one of them out."
+        )
     if bool(given.certificate) != bool(given.key):
         raise ParameterError("--certificate and --key come together. Received: one of them. Give both.")
     if given.oidc_audience and not given.oidc_issuer:
