@@ -6,7 +6,7 @@ from pathlib import Path
 from tumorflow.errors import SliceError
 from tumorflow.ingestion import deidentification, images, sources
 from tumorflow.ingestion.canonical import build_dataset
-from tumorflow.ingestion.dicom import CTFile, CTSlice
+from tumorflow.ingestion.dicom import CTFile
 from tumorflow.ingestion.labels import LabelFile
 from tumorflow.ingestion.manifest import Row, describe_intensities
 from tumorflow.ingestion.pseudonyms import Pseudonyms
@@ -121,19 +121,21 @@ class Collection:
         label = self._find_label(file, ct.series_uid, ct.patient_id)
         for frame in range(ct.frames):
             try:
-                self._add_slice(file, ct.slice(frame), label, frame)
+                self._add_slice(file, ct, label, frame)
             except SliceError as error:
                 self._refuse(file, error)
 
-    def _add_slice(self, file: SourceFile, ct: CTSlice, label: str, frame: int) -> None:
-        slice_id = self._pseudonyms.uid(ct.identity.sop_uid)
-        content_hash = hash_intensities(ct.hounsfield)
+    def _add_slice(self, file: SourceFile, ct: CTFile, label: str, frame: int) -> None:
+        one = ct.slice(frame)
+        identity, facts = ct.describe(frame, one.geometry)
+        slice_id = self._pseudonyms.uid(identity.sop_uid)
+        content_hash = hash_intensities(one.hounsfield)
         if slice_id in self._rows:
             self._judge_repetition(slice_id, label, content_hash)
         path = f"slices/{slice_id}.dcm"
-        dataset = build_dataset(ct.hounsfield, ct.identity, ct.facts, self._pseudonyms)
+        dataset = build_dataset(one.hounsfield, identity, facts, self._pseudonyms)
         dataset.save_as(self._dataset / path, enforce_file_format=True)
-        facts = asdict(ct.facts)
+        kept = asdict(facts)
         self._files[slice_id] = file
         self._rows[slice_id] = Row(
             {
@@ -144,12 +146,12 @@ class Collection:
                 "series": str(dataset.SeriesInstanceUID),
                 "label": label,
                 "intensity_unit": "HU",
-                "rows": ct.hounsfield.shape[0],
-                "columns": ct.hounsfield.shape[1],
+                "rows": one.hounsfield.shape[0],
+                "columns": one.hounsfield.shape[1],
                 "rescale_slope": 1.0,
                 "rescale_intercept": 0.0,
-                **{name: facts[name] for name in FACT_COLUMNS},
-                **describe_intensities(ct.hounsfield),
+                **{name: kept[name] for name in FACT_COLUMNS},
+                **describe_intensities(one.hounsfield),
                 "content_hash": content_hash,
             },
             position=(file.position, frame),

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,8 +50,8 @@ YEARS_PER_UNIT = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is kept of a header. None or empty where it is unknown or not sane."""
+class Geometry:
+    """Where a slice lies. None where it is unknown or not sane."""
 
     row_spacing_mm: float | None = None
     column_spacing_mm: float | None = None
@@ -58,6 +59,12 @@ class Facts:
     position_mm: tuple[float, ...] | None = None
     orientation: tuple[float, ...] | None = None
     slice_position_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class Facts(Geometry):
+    """What is kept of a header. None or empty where it is unknown or not sane."""
+
     manufacturer: str = ""
     scanner_model: str = ""
     convolution_kernel: str = ""
@@ -82,9 +89,6 @@ def read_identity(dataset: "Dataset") -> Identity:
             "The study, series or SOP Instance UID is missing.",
             "Export it again: without UIDs slices cannot be kept apart.",
         )
-    text = " ".join(value for tag in NAMING_TAGS for value in read_texts(dataset, tag))
-    # a number of three digits or fewer is in every model's name and in many IDs
-    words = {word for word in _words(text) if not word.isdecimal() or len(word) > 3}
     return Identity(
         patient_id=read_text(dataset, "PatientID"),
         issuer=read_text(dataset, "IssuerOfPatientID"),
@@ -92,20 +96,28 @@ def read_identity(dataset: "Dataset") -> Identity:
         series_uid=uids[1],
         sop_uid=uids[2],
         frame_of_reference_uid=read_text(dataset, "FrameOfReferenceUID"),
-        words=frozenset(words - DEVICE_WORDS),
     )
 
 
-def read_facts(groups: Sequence["Dataset"], words: frozenset[str], lossy: bool) -> Facts:
-    """Returns what may be kept of a frame's headers: of each element the first in `groups`.
+def read_naming_words(dataset: "Dataset") -> frozenset[str]:
+    """Returns every word of the header's naming elements, in lower case, but for those of devices."""
+    text = " ".join(value for tag in NAMING_TAGS for value in read_texts(dataset, tag))
+    # a number of three digits or fewer is in every model's name and in many IDs
+    words = {word for word in _words(text) if not word.isdecimal() or len(word) > 3}
+    return frozenset(words - DEVICE_WORDS)
+
+
+def _holder(groups: Sequence["Dataset"], keyword: str) -> "Dataset":
+    return next((group for group in groups if keyword in group), groups[-1])
+
+
+def read_geometry(groups: Sequence["Dataset"]) -> Geometry:
+    """Returns where a frame lies, from its headers: of each element the first in `groups`.
 
     Raises:
         SliceError: the plane is not axial.
     """
-
-    def holder(keyword: str) -> "Dataset":
-        return next((group for group in groups if keyword in group), groups[-1])
-
+    holder = partial(_holder, groups)
     spacing = read_numbers(holder("PixelSpacing"), "PixelSpacing", 2, limit=100) or (0.0, 0.0)
     position = read_numbers(holder("ImagePositionPatient"), "ImagePositionPatient", 3, limit=1e5)
     orientation = read_numbers(holder("ImageOrientationPatient"), "ImageOrientationPatient", 6, limit=1.001)
@@ -118,16 +130,31 @@ def read_facts(groups: Sequence["Dataset"], words: frozenset[str], lossy: bool) 
         along: float | None = float(np.dot(normal, position))
     else:
         along = read_number(holder("SliceLocation"), "SliceLocation", -1e5, 1e5)
-    root = groups[-1]
-    window = [read_texts(holder(keyword), keyword) for keyword in ("WindowCenter", "WindowWidth")]
-    instance = read_number(root, "InstanceNumber", 0, 99_999)
-    return Facts(
+    return Geometry(
         row_spacing_mm=spacing[0] if spacing[0] > 0 else None,
         column_spacing_mm=spacing[1] if spacing[1] > 0 else None,
         slice_thickness_mm=read_number(holder("SliceThickness"), "SliceThickness", 1e-3, 100),
         position_mm=position,
         orientation=orientation,
         slice_position_mm=None if along is None else round(along, 4) + 0.0,
+    )
+
+
+def read_facts(groups: Sequence["Dataset"], geometry: Geometry, words: frozenset[str], lossy: bool) -> Facts:
+    """Returns what may be kept of a frame's headers: of each element the first in `groups`.
+
+    Args:
+        groups: the headers.
+        geometry: what `read_geometry` returned of them.
+        words: no device's term may hold one of these.
+        lossy: whether the pixels were ever compressed with loss.
+    """
+    holder = partial(_holder, groups)
+    root = groups[-1]
+    window = [read_texts(holder(keyword), keyword) for keyword in ("WindowCenter", "WindowWidth")]
+    instance = read_number(root, "InstanceNumber", 0, 99_999)
+    return Facts(
+        **vars(geometry),
         manufacturer=clean_device_term(read_text(root, "Manufacturer"), words),
         scanner_model=clean_device_term(read_text(root, "ManufacturerModelName"), words),
         convolution_kernel=clean_device_term(

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tumorflow.errors import SliceError
 from tumorflow.ingestion import deidentification, pixels
-from tumorflow.ingestion.deidentification import Facts
+from tumorflow.ingestion.deidentification import Facts, Geometry
 from tumorflow.ingestion.header import malformed, quiet_reading, read_count, read_text, read_texts
 from tumorflow.ingestion.pseudonyms import Identity
 
@@ -46,11 +46,10 @@ IMAGE_TAGS = (
 
 @dataclass(frozen=True)
 class CTSlice:
-    """One slice: (rows, columns) int16 HU, whose it is, and what may be kept of its header."""
+    """One slice: (rows, columns) int16 HU, and where it lies."""
 
     hounsfield: npt.NDArray[np.int16]
-    identity: Identity
-    facts: Facts
+    geometry: Geometry
 
 
 class CTFile:
@@ -106,14 +105,37 @@ class CTFile:
                 transformation = next((group for group in groups if "RescaleSlope" in group), dataset)
                 stored = pixels.decode_frame(dataset, frame, self.frames)
                 hounsfield = pixels.rescale(stored, dataset, transformation)
-                lossy = read_text(dataset, "LossyImageCompression") == "01" or _is_lossy(dataset)
-                facts = deidentification.read_facts(groups, self._identity.words, lossy)
+                return CTSlice(hounsfield, deidentification.read_geometry(groups))
             except malformed() as error:
-                raise SliceError(
-                    "undecodable_pixels", "The frame cannot be read.", pixels.EXPORT_AGAIN
-                ) from error
-        identity = self._identity if self.frames == 1 else self._identity.of_frame(frame)
-        return CTSlice(hounsfield, identity, facts)
+                raise _unreadable_frame() from error
+
+    def describe(self, frame: int, geometry: Geometry) -> tuple[Identity, Facts]:
+        """Returns whose frame number `frame` is, and what may be kept of its header.
+
+        Args:
+            frame: from 0.
+            geometry: as its slice has it.
+
+        Raises:
+            SliceError: the header cannot be read.
+        """
+        dataset = self._dataset
+        with quiet_reading():
+            try:
+                groups = list(_functional_groups(dataset, frame))
+                lossy = read_text(dataset, "LossyImageCompression") == "01" or _is_lossy(dataset)
+                facts = deidentification.read_facts(groups, geometry, self._naming_words, lossy)
+            except malformed() as error:
+                raise _unreadable_frame() from error
+        return self._identity if self.frames == 1 else self._identity.of_frame(frame), facts
+
+    @cached_property
+    def _naming_words(self) -> frozenset[str]:
+        return deidentification.read_naming_words(self._dataset)
+
+
+def _unreadable_frame() -> SliceError:
+    return SliceError("undecodable_pixels", "The frame cannot be read.", pixels.EXPORT_AGAIN)
 
 
 def _check_begins_as_dicom(path: Path, size: int) -> None:

@@ -41,10 +41,10 @@ def decode_frame(dataset: "Dataset", frame: int, frames: int) -> npt.NDArray[np.
             f"The decoded pixels have another shape than Rows and Columns: {pixels.shape}.",
             EXPORT_AGAIN,
         )
-    if syntax.is_encapsulated:
-        return pixels
     # Retired overlays were kept in the bits above BitsStored (PS3.5 8.1.2).
     unused_bits = 8 * pixels.itemsize - int(dataset.BitsStored)
+    if syntax.is_encapsulated or not unused_bits:
+        return pixels
     shifted: npt.NDArray[np.integer] = (pixels << unused_bits) >> unused_bits
     return shifted
 

@@ -15,8 +15,6 @@ class Identity:
     series_uid: str
     sop_uid: str
     frame_of_reference_uid: str
-    words: frozenset[str]
-    """Every word of the header's naming elements, in lower case."""
 
     def of_frame(self, frame: int) -> "Identity":
         """Returns the identity of one frame of a multi-frame image, as if it were an instance of its own."""

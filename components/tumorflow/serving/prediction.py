@@ -199,15 +199,15 @@ def _read_dicom(file: Stored, about: About, limits: Limits, wanted: Wanted) -> I
             ct.patient_id or ct.series_uid,
             tensor,
             find_tissue(one.hounsfield),
-            one.facts.slice_thickness_mm,
-            one.facts.slice_position_mm,
+            one.geometry.slice_thickness_mm,
+            one.geometry.slice_position_mm,
             reference,
         )
 
 
 def find_tissue(hounsfield: Intensities) -> bool:
     """Returns whether enough of a slice is denser than lung for it to be one of a body."""
-    return bool((hounsfield > TISSUE_HU).mean() >= TISSUE_FRACTION)
+    return bool(np.count_nonzero(hounsfield > TISSUE_HU) >= TISSUE_FRACTION * hounsfield.size)
 
 
 def describe(model: Model, one: Slice, answer: Answer, wanted: Wanted) -> Examined:
