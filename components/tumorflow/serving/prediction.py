@@ -337,7 +337,9 @@ def _warn_of_request(
             )
         )
     if refused:
-        warnings.append(Warned(rule="refused", message=f"{len(refused)} were not used, see `refused`."))
+        warnings.append(
+            Warned(rule="refused", message=f"Files that were not used: {len(refused)}. See `refused`.")
+        )
     if (wanted.overlays or wanted.pictures) and len(opinions) > limits.pictured_slices:
         warnings.append(
             Warned(rule="pictures", message=f"Only the first {limits.pictured_slices} slices have pictures.")
