@@ -88,6 +88,25 @@ def test_a_place_is_held_as_long_as_anybody_works_for_it(serve, write_model, tmp
     wait_until(lambda: client.predict(encode_ct()).status == 200)
 
 
+def test_a_decoder_that_does_not_end_costs_its_own_request_alone(serve, write_model, tmp_path, monkeypatch):
+    release, examine = threading.Event(), workers.examine
+
+    def hang_first(*given):
+        if given[1].number == 2:
+            release.wait(60)
+        return examine(*given)
+
+    monkeypatch.setattr(workers, "examine", hang_first)
+    monkeypatch.setattr("tumorflow.serving.service.GRACE_S", 0.1)
+    client = serve(write_model(tmp_path / "model.tflite"), answer_s=0.5)
+    late = client.predict(encode_ct(), encode_ct(number=2))
+    assert (late.status, late.json["rule"]) == (503, "too_long")
+    assert client.predict(encode_ct()).status == 200, "another worker is free"
+    release.set()
+    wait_until(lambda: list(client.scratch.iterdir()) == [])
+    assert not [line for line in client.log if "unforeseen" in line]
+
+
 def test_files_that_are_stored_while_the_client_leaves_do_not_stay(serve, write_model, tmp_path, monkeypatch):
     from tumorflow.serving import service
 

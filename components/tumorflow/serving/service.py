@@ -33,6 +33,8 @@ from tumorflow.serving.uploads import Refused, Stored, refuse_more_files, store
 from tumorflow.serving.workers import Workers
 
 FILE_FIELDS = ("file", "files")
+GRACE_S = 2.0
+"""Beyond an answer's longest time, for the slices at hand."""
 BROKEN = "The body is a multipart form. Received: one that is cut off or malformed."
 
 
@@ -50,6 +52,8 @@ class Service:
         self.measures = Measures()
         self.archive: Archive | None = None
         self.requests = 0
+        self.ending: set[asyncio.Task[Any]] = set()
+        """Work that nobody waits for any more."""
         self.files = ThreadPoolExecutor(workers.count, thread_name_prefix="files")
         # an archive that does not answer holds these, and nothing that predictions need
         self.results = ThreadPoolExecutor(workers.count, thread_name_prefix="results")
@@ -220,11 +224,18 @@ class Service:
         left = gone.done()
         gone.cancel()
         if not work.done():
-            work.cancel()  # what was begun is waited for
-            await asyncio.wait({work})
-            if work.cancelled() or work.exception() is not None:
+            work.cancel()  # what was begun is waited for, but not for a decoder that may never end
+            self.ending.add(work)
+            work.add_done_callback(self._forget)
+            await asyncio.wait({work}, timeout=GRACE_S + (self.limits.answer_s if left else 0))
+            if not work.done() or work.cancelled() or work.exception() is not None:
                 raise describe_gone() if left else too_long(self.limits)
         return work.result()
+
+    def _forget(self, work: asyncio.Task[Any]) -> None:
+        self.ending.discard(work)
+        if not work.cancelled():
+            work.exception()  # was told, or is nobody's any more
 
 
 async def _parse(parser: MultiPartParser, limits: Limits) -> FormData:
