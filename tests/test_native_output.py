@@ -1,4 +1,5 @@
 import os
+import sys
 import threading
 
 from tumorflow.native_output import STDERR, STDOUT, captured_output
@@ -19,6 +20,19 @@ def test_the_other_stream_is_left_alone(capfd):
         os.write(2, b"captured")
         assert log.read_text() == "captured"
     assert capfd.readouterr() == ("heard\n", "")
+
+
+def test_a_full_disk_does_not_keep_the_streams(monkeypatch, capfd):
+    before = os.fstat(STDERR).st_ino
+
+    def open_full(*_, **__):
+        return open("/dev/full", "w")  # noqa: PTH123 - stands for a temporary file
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", open_full)
+    with captured_output(STDERR):
+        print("lost", file=sys.stderr)
+    assert os.fstat(STDERR).st_ino == before
+    assert capfd.readouterr() == ("", "")
 
 
 def test_threads_that_capture_at_once_leave_the_streams_as_they_were(capfd):

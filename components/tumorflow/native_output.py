@@ -5,7 +5,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 STDOUT, STDERR = 1, 2
@@ -20,7 +20,8 @@ def captured_output(*descriptors: int) -> Iterator[Path]:
     Args:
         descriptors: STDOUT, STDERR, or both.
     """
-    with _turned_aside, tempfile.NamedTemporaryFile("w", prefix="tumorflow-native-", suffix=".log") as log:
+    with _turned_aside:
+        log = tempfile.NamedTemporaryFile("w", prefix="tumorflow-native-", suffix=".log")  # noqa: SIM115 - below
         sys.stdout.flush()
         sys.stderr.flush()
         kept = {number: os.dup(number) for number in descriptors}
@@ -34,7 +35,8 @@ def captured_output(*descriptors: int) -> Iterator[Path]:
                     redirected.enter_context(redirect_stderr(log))
                 yield Path(log.name)
         finally:
-            log.flush()
             for number, original in kept.items():
                 os.dup2(original, number)
                 os.close(original)
+            with suppress(OSError):  # a full disk: what was said is lost
+                log.close()

@@ -18,8 +18,8 @@ from pydicom.uid import (
 )
 
 from tumorflow.errors import SliceError
-from tumorflow.ingestion import dicom
-from tumorflow.ingestion.pixels import parse_codestream_size
+from tumorflow.ingestion import dicom, pixels
+from tumorflow.ingestion.pixels import measure_rle_segment, parse_codestream_size
 
 MUTATIONS = 200
 
@@ -144,6 +144,27 @@ def test_pixels_whose_length_reads_like_a_vr_are_pixels(tmp_path, ct):
     assert (read == stored - 1024).all()
 
 
+def test_an_rle_segment_is_measured_as_it_unpacks():
+    # two bytes as they are, then one four times, then nothing
+    assert measure_rle_segment(b"\x01ab\xfdc\x80", limit=100) == 6
+    assert measure_rle_segment(b"\x81a" * 1000, limit=500) == 512, "no more is measured than needed"
+
+
+def test_rle_that_unpacks_to_far_more_than_its_pixels_is_refused(tmp_path, ct, monkeypatch):
+    dataset = ct.build(np.zeros((16, 16), np.int16))
+    segment = b"\x81\0" * 1000
+    frame = struct.pack("<16L", 2, 64, 64 + len(segment), *[0] * 13) + segment * 2
+    dataset.PixelData = encapsulate([frame])
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = RLELossless
+    path = tmp_path / "bomb"
+    dataset.save_as(path, enforce_file_format=True)
+    monkeypatch.setattr(pixels, "_decode", None)  # is not reached
+    with pytest.raises(SliceError, match="unpacks to more") as error:
+        dicom.CTFile(path, path.stat().st_size, max_pixels=2**24).slice(0)
+    assert error.value.rule == "conflicting_size"
+
+
 def test_sizes_that_codestreams_announce():
     jpeg = b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc3\x00\x0b\x10\x02\x00\x01\x00\x01\x01\x11\x00"
     assert parse_codestream_size(jpeg) == (512, 256, 1)
@@ -151,6 +172,15 @@ def test_sizes_that_codestreams_announce():
     j2k = b"\xff\x4f\xff\x51\x00\x29\x00\x00" + sizes + b"\x00\x03"
     assert parse_codestream_size(j2k) == (150, 200, 3)
     assert parse_codestream_size(b"\xff\xd8\xff\xda\x00\x02") is None
+    comment = b"\xff\xfe" + (len(j2k) + 2).to_bytes(2, "big") + j2k
+    assert parse_codestream_size(jpeg[:2] + b"\xff\x01\xff\xd0" + comment + jpeg[2:]) == (512, 256, 1)
+    boxes = b"\0\0\0\x0cjP  \r\n\x87\n" + (8 + len(j2k)).to_bytes(4, "big") + b"free" + j2k
+    assert parse_codestream_size(boxes) is None, "what is in another box is no codestream"
+    assert parse_codestream_size(boxes + b"\0\0\0\0jp2c" + j2k.replace(b"\x01\x2c", b"\x02\x2c")) == (
+        150,
+        456,
+        3,
+    )
     assert parse_codestream_size(b"anything") is None
 
 

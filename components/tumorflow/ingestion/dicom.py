@@ -90,6 +90,14 @@ class CTFile:
         """The original Patient ID: to find a label, never to be written."""
         return self._identity.patient_id
 
+    @property
+    def original_patient(self) -> str:
+        """Whose file it is, as `Pseudonyms.patient` tells patients apart: never to be written."""
+        identity = self._identity
+        if not identity.patient_id:
+            return identity.study_uid
+        return f"{identity.issuer}\0{identity.patient_id}"
+
     def slice(self, frame: int) -> CTSlice:
         """Returns frame number `frame`, from 0.
 

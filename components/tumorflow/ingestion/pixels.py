@@ -1,6 +1,7 @@
 """Pixel Data to Hounsfield units, one frame at a time, with every size checked before a decoder sees it."""
 
 import struct
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,8 @@ AIR_HU = -1024
 # In this order; RLE by pydicom's own Python alone, as pylibjpeg's panics on broken segments.
 DECODERS = ("pylibjpeg", "pillow", "gdcm")
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
+WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))  # TEM, RST
+RLE_SLACK = 2
 EXPORT_AGAIN = "Export it again from the archive, uncompressed if possible."
 
 
@@ -70,18 +73,16 @@ def _decode(dataset: "Dataset", index: int | None) -> npt.NDArray[np.integer]:
         plugins = [""]
     failure: Exception | None = None
     for plugin in plugins:
-        try:
-            if not syntax.is_encapsulated:  # no native code decodes
-                return _decode_by(decoder, dataset, index, plugin)
-            with captured_output(STDERR) as log:
+        with captured_output(STDERR) if syntax.is_encapsulated else nullcontext() as log:
+            try:
                 decoded = _decode_by(decoder, dataset, index, plugin)
-                said = log.read_bytes()
-        except malformed() as error:
-            failure = error
-        else:
-            if b"Corrupt JPEG" in said:
-                break  # the library fills what it cannot decode, and only mentions it
-            return decoded
+            except malformed() as error:
+                failure = error
+                continue
+            said = log.read_bytes() if log else b""
+        if b"Corrupt JPEG" in said:
+            break  # the library fills what it cannot decode, and only mentions it
+        return decoded
     raise SliceError("undecodable_pixels", "The pixels cannot be decoded.", EXPORT_AGAIN) from failure
 
 
@@ -121,10 +122,11 @@ def _check_codestream(dataset: "Dataset", frame: int, frames: int) -> None:
     from pydicom.encaps import get_frame
     from pydicom.uid import RLELossless
 
-    if dataset.file_meta.TransferSyntaxUID == RLELossless:
-        return
     try:
         stream = get_frame(dataset.PixelData, frame, number_of_frames=frames)
+        if dataset.file_meta.TransferSyntaxUID == RLELossless:
+            _check_rle(stream, int(dataset.Rows) * int(dataset.Columns))
+            return
         announced = parse_codestream_size(stream)
         ended = b"\xff\xd9" in stream.rstrip(b"\0")[-4:]  # a byte of padding may follow
     except malformed() as error:
@@ -144,15 +146,40 @@ def _check_codestream(dataset: "Dataset", frame: int, frames: int) -> None:
         )
 
 
+def _check_rle(stream: bytes, pixels: int) -> None:
+    """Refuses an RLE frame whose segments unpack to far more than its pixels (DICOM PS3.5 G.3, G.5)."""
+    count, *offsets = struct.unpack_from("<16L", stream)
+    ends = [*offsets[1:count], len(stream)]
+    for start, end in zip(offsets[:count], ends, strict=False):
+        if measure_rle_segment(stream[start:end], RLE_SLACK * pixels) > RLE_SLACK * pixels:
+            raise SliceError(
+                "conflicting_size", "A compressed frame unpacks to more than Rows × Columns.", EXPORT_AGAIN
+            )
+
+
+def measure_rle_segment(segment: bytes, limit: int) -> int:
+    """Returns how many bytes a segment unpacks to, or a number above `limit` as soon as it is."""
+    total = position = 0
+    while position < len(segment) and total <= limit:
+        head = segment[position]
+        if head < 128:  # as many bytes follow, and one more
+            total += head + 1
+            position += head + 2
+        else:  # the next one is repeated; 128 says nothing
+            total += 257 - head if head > 128 else 0
+            position += 2 if head > 128 else 1
+    return total
+
+
 def parse_codestream_size(stream: bytes) -> tuple[int, int, int] | None:
     """Returns (rows, columns, components) announced by a JPEG, JPEG-LS or JPEG 2000 stream; None if none is.
 
-    ISO/IEC 10918-1 B.2.2 (SOF), ISO/IEC 14495-1 C.2.2 (SOF55), ISO/IEC 15444-1 A.5.1 (SIZ).
+    ISO/IEC 10918-1 B.2.2 (SOF), ISO/IEC 14495-1 C.2.2 (SOF55), ISO/IEC 15444-1 A.5.1 (SIZ), I.4 (boxes).
     """
-    siz = stream.find(b"\xff\x4f\xff\x51", 0, 4096)
-    if siz >= 0:
-        right, bottom, left, top = struct.unpack_from(">4I", stream, siz + 8)
-        (components,) = struct.unpack_from(">H", stream, siz + 40)
+    start = _find_codestream(stream)
+    if stream[start : start + 4] == b"\xff\x4f\xff\x51":
+        right, bottom, left, top = struct.unpack_from(">4I", stream, start + 8)
+        (components,) = struct.unpack_from(">H", stream, start + 40)
         return bottom - top, right - left, components
     if not stream.startswith(b"\xff\xd8"):
         return None
@@ -164,6 +191,9 @@ def parse_codestream_size(stream: bytes) -> tuple[int, int, int] | None:
         if marker == 0xFF:  # fill byte
             position += 1
             continue
+        if marker in WITHOUT_LENGTH:
+            position += 2
+            continue
         if marker in START_OF_FRAME:
             _, _, rows, columns, components = struct.unpack_from(">HBHHB", stream, position + 2)
             return rows, columns, components
@@ -172,6 +202,21 @@ def parse_codestream_size(stream: bytes) -> tuple[int, int, int] | None:
         (length,) = struct.unpack_from(">H", stream, position + 2)
         position += 2 + length
     return None
+
+
+def _find_codestream(stream: bytes) -> int:
+    """Returns where a JPEG 2000 codestream begins: behind the boxes of a JP2 file, where it has such."""
+    position = 0
+    while stream[4:8] == b"jP  " and position + 8 <= len(stream):
+        length, kind = struct.unpack_from(">I4s", stream, position)
+        if kind == b"jp2c":
+            return position + (16 if length == 1 else 8)
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", stream, position + 8)
+        if length < 8:
+            break
+        position += length
+    return 0
 
 
 def rescale(

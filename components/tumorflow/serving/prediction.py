@@ -196,7 +196,7 @@ def _read_dicom(file: Stored, about: About, limits: Limits, wanted: Wanted) -> I
         yield Slice(
             file.number,
             frame + 1,
-            ct.patient_id or ct.series_uid,
+            ct.original_patient,
             tensor,
             find_tissue(one.hounsfield),
             one.geometry.slice_thickness_mm,
