@@ -14,7 +14,8 @@ def test_a_heat_map_by_hand():
     feature_map = np.zeros((2, 2, 2), np.float32)
     feature_map[0, 0, 0] = 4  # the hidden unit of channel 1 is dead: only channel 0 counts
     feature_map[1, 1, 1] = 8
-    np.testing.assert_allclose(head.explain(feature_map, 2, 2), [[1, 0], [0, 0]])
+    np.testing.assert_allclose(head.explain(feature_map, 0, 2, 2), [[1, 0], [0, 0]])
+    assert head.explain(feature_map, 1, 2, 2).max() == 0, "nothing speaks for the other class"
 
 
 def test_a_head_survives_its_file():
@@ -39,7 +40,9 @@ def test_numpy_sees_what_tensorflow_sees():
     network = keras.Model(pixels, keras.layers.Dense(3, activation="softmax")(hidden))
     image = np.random.default_rng(3).integers(0, 256, (32, 32, 3)).astype(np.uint8)
     answer = Classifier(conversion.convert(conversion.expose_feature_map(network), "float32")).answer(image)
-    heat = conversion.read_head(network).explain(answer.feature_map, 32, 32)
+    heat = conversion.read_head(network).explain(
+        answer.feature_map, int(answer.probabilities.argmax()), 32, 32
+    )
     assert heat.max() > 0
     np.testing.assert_allclose(heat, gradcam.explain(network, image[np.newaxis])[0], atol=1e-4)
 

@@ -60,11 +60,13 @@ class Head:
     layers: Sequence[tuple[Floats32, Floats32]]
     """Kernel (inputs, units) and bias (units,) of each; the last gives the scores before the softmax."""
 
-    def explain(self, feature_map: Floats32, height: int, width: int) -> Floats32:
-        """Returns the heat map (height, width) float32, 0 to 1, of the class with the highest score.
+    def explain(self, feature_map: Floats32, label: int, height: int, width: int) -> Floats32:
+        """Returns the heat map (height, width) float32, 0 to 1, of a class.
 
         Args:
             feature_map: (rows, columns, channels) of one slice.
+            label: place of the class. Who answered says which: a quantised model's head may say another
+                than this one.
             height: of the heat map.
             width: of the heat map.
         """
@@ -73,8 +75,7 @@ class Head:
         for kernel, bias in self.layers[:-1]:
             before_relu.append(values @ kernel + bias)
             values = np.maximum(before_relu[-1], 0)
-        kernel, bias = self.layers[-1]
-        gradient = kernel[:, int((values @ kernel + bias).argmax())]
+        gradient = self.layers[-1][0][:, label]
         for (hidden, _), scores in zip(reversed(self.layers[:-1]), reversed(before_relu), strict=True):
             gradient = hidden @ (gradient * (scores > 0))
         rows, columns, channels = feature_map.shape

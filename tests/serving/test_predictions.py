@@ -155,8 +155,8 @@ def test_the_overlay_is_the_heads_map_and_the_picture_what_the_model_saw(service
     answer = service.predict(encode_ct(stored), query="?explain=1&picture=1").json
     (opinion,) = answer["slices"]
     assert decode(opinion["picture"])[:, :, ::-1].tolist() == tensor.tolist()
-    feature_map = Classifier(flatbuffer.content).answer(tensor).feature_map
-    heat = flatbuffer.head.explain(feature_map, SIZE, SIZE)
+    said = Classifier(flatbuffer.content).answer(tensor)
+    heat = flatbuffer.head.explain(said.feature_map, int(said.probabilities.argmax()), SIZE, SIZE)
     overlay = decode(opinion["overlay"])
     assert overlay[:, :, 3] == pytest.approx(np.rint(heat * 255), abs=1)
     plain = service.predict(encode_ct(stored)).json["slices"][0]

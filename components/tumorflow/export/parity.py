@@ -37,6 +37,7 @@ class ClassParity:
     label_agreement: float | None
     """None where there are no slices."""
     max_probability_difference: float | None
+    max_logit_difference: float | None
     auc_change: Estimate
     """Of the class against the rest, variant minus Keras."""
 
@@ -53,7 +54,7 @@ class Parity:
     max_probability_difference: float
     mean_probability_difference: float
     max_logit_difference: float
-    """Of the log-odds of a class, where both are within 0.1 % and 99.9 %."""
+    """Of the log-odds of a class, each kept within those of 0.1 % and 99.9 %."""
     changes: Mapping[str, Estimate] = field(default_factory=dict)
     """Metric → variant minus Keras, with its interval; empty where an answer is no number."""
     classes: Mapping[str, ClassParity] = field(default_factory=dict)
@@ -75,9 +76,8 @@ def compare(keras: Reference, tflite: npt.NDArray[np.float64], params: "ExportPa
     finite = np.isfinite(tflite).all(axis=1)
     same = (expected.argmax(axis=1) == tflite.argmax(axis=1)) & finite
     difference = np.abs(expected - tflite)
-    logits = [
-        np.log(odds / (1 - odds)) for odds in (np.clip(each, 1e-3, 1 - 1e-3) for each in (expected, tflite))
-    ]
+    kept = [np.clip(each, 1e-3, 1 - 1e-3) for each in (expected, tflite)]
+    logit_difference = np.abs(np.log(kept[0] / (1 - kept[0])) - np.log(kept[1] / (1 - kept[1])))
     changes: dict[str, Estimate] = {}
     if finite.all():
         differences = estimate_difference(keras.truth, (tflite, expected), keras.groups, params)
@@ -88,10 +88,12 @@ def compare(keras: Reference, tflite: npt.NDArray[np.float64], params: "ExportPa
         flipped=int((~same).sum()),
         max_probability_difference=float(difference.max()),
         mean_probability_difference=float(difference.mean()),
-        max_logit_difference=float(np.abs(logits[0] - logits[1]).max()),
+        max_logit_difference=float(logit_difference.max()),
         changes={name: changes[name] for name in CHANGES if changes},
         classes={
-            name: _compare_class(keras.truth == label, same, difference, changes.get(f"auc_{name}"))
+            name: _compare_class(
+                keras.truth == label, same, difference, logit_difference, changes.get(f"auc_{name}")
+            )
             for label, name in enumerate(params.classes)
         },
     )
@@ -101,6 +103,7 @@ def _compare_class(
     of_class: npt.NDArray[np.bool_],
     same: npt.NDArray[np.bool_],
     difference: Floats,
+    logit_difference: Floats,
     auc_change: Estimate | None,
 ) -> ClassParity:
     slices = int(of_class.sum())
@@ -109,6 +112,7 @@ def _compare_class(
         flipped=int((~same[of_class]).sum()),
         label_agreement=float(same[of_class].mean()) if slices else None,
         max_probability_difference=float(difference[of_class].max()) if slices else None,
+        max_logit_difference=float(logit_difference[of_class].max()) if slices else None,
         auc_change=auc_change or Estimate(np.nan, np.nan, np.nan),
     )
 

@@ -239,7 +239,8 @@ def describe(model: Model, one: Slice, answer: Answer, wanted: Wanted) -> Examin
         )
     overlay = None
     if wanted.overlays and model.head is not None and answer.feature_map is not None:
-        overlay = draw_overlay(model.head.explain(answer.feature_map, *one.tensor.shape[:2]))
+        label = int(answer.probabilities.argmax())
+        overlay = draw_overlay(model.head.explain(answer.feature_map, label, *one.tensor.shape[:2]))
     opinion = SliceOpinion(
         **_opine(answer.probabilities, about),
         file=one.file,

@@ -107,7 +107,8 @@ async function answerSlice(slice) {
   let distance = null;
   if (map) {
     const [, rows, columns, channels] = map.shape;
-    overlay = explain(map.numbers, [rows, columns, channels], arrays, size);
+    const best = probabilities.indexOf(Math.max(...probabilities));
+    overlay = explain(map.numbers, [rows, columns, channels], arrays, best, size);
     distance = measureDistance(pool(map.numbers, rows * columns, channels), arrays);
     if (distance !== null && distance > about.feature_distance_limit) {
       warnings.push({

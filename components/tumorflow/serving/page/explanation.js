@@ -2,8 +2,8 @@
 
 const STOPS = [[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]];
 
-/** Returns a heat map as pixels {width, height, data}, its colour as opaque as it is hot; null without a head. */
-export function explain(map, [rows, columns, channels], arrays, size) {
+/** Returns the heat map of class `best` as pixels {width, height, data}, as opaque as it is hot; null without a head. */
+export function explain(map, [rows, columns, channels], arrays, best, size) {
   const layers = [];
   while (`head_${layers.length}_kernel` in arrays) {
     layers.push({ kernel: arrays[`head_${layers.length}_kernel`], bias: arrays[`head_${layers.length}_bias`] });
@@ -16,8 +16,7 @@ export function explain(map, [rows, columns, channels], arrays, size) {
     before.push(scores);
     values = scores.map((score) => Math.max(0, score));
   }
-  const scores = before.pop();
-  const best = scores.indexOf(Math.max(...scores));
+  before.pop();
   const last = layers.pop().kernel;
   let gradient = Float32Array.from({ length: last.shape[0] }, (_, at) => last.numbers[at * last.shape[1] + best]);
   while (layers.length) {
