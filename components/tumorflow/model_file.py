@@ -71,7 +71,15 @@ def unpack(content: bytes) -> ModelFile:
             for name, entry in entries.items()
             if name.endswith(ARRAY)
         }
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+    except (
+        zipfile.BadZipFile,
+        ArithmeticError,
+        EOFError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:
         raise SourceError(
             "A model's TFLite file ends with what it says of itself: classes, windows, size. Received: "
             f"{len(content)} bytes, {type(error).__name__}. Export the model again."

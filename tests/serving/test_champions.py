@@ -77,7 +77,7 @@ def test_another_champion_takes_over_without_a_request_that_fails(serve, write_m
     assert {version for _, version in seen} == {"1", "2", "3"}
 
 
-@pytest.mark.parametrize("damage", ["cut off", "no file", "another size", "says nothing"])
+@pytest.mark.parametrize("damage", ["cut off", "no file", "another size", "says nothing", "odd"])
 def test_a_champion_that_cannot_be_loaded_leaves_the_former_one(serve, write_model, tmp_path, damage):
     folder = tmp_path / "champion"
     put_champion(folder, write_model, 1)
@@ -88,6 +88,10 @@ def test_a_champion_that_cannot_be_loaded_leaves_the_former_one(serve, write_mod
     file = write_model(bad / "release" / "tflite" / "model_float32.tflite", **about)
     if damage == "cut off":
         file.write_bytes(file.read_bytes()[:1000])
+    if damage == "odd":  # a version of the zip format that Python does not read
+        content = bytearray(file.read_bytes())
+        content[content.rfind(b"PK\x01\x02") + 6] = 255
+        file.write_bytes(content)
     if damage == "no file":
         shutil.rmtree(bad / "release")
     about = {} if damage == "says nothing" else {"model": "tiny", "version": "2"}
@@ -100,6 +104,19 @@ def test_a_champion_that_cannot_be_loaded_leaves_the_former_one(serve, write_mod
     assert sum("cannot be loaded" in line for line in client.log) == 1, "each trouble is told once"
     put_champion(folder, write_model, 3)
     wait_until(lambda: client.predict(encode_ct()).json["model"]["version"] == "3")
+
+
+def test_a_worker_that_finds_no_model_any_more_says_so(serve, write_model, tmp_path):
+    model = write_model(tmp_path / "model.tflite")
+    client = serve(model, processes=True)
+    assert client.predict(encode_ct()).status == 200
+    model.rename(tmp_path / "elsewhere")
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGKILL)
+    answer = client.predict(encode_ct())
+    assert (answer.status, answer.json["rule"]) == (503, "model_changed")
+    (tmp_path / "elsewhere").rename(model)
+    assert client.predict(encode_ct()).status == 200
 
 
 def test_a_service_starts_beside_a_champion_that_cannot_be_loaded(tmp_path, write_model):

@@ -1,9 +1,13 @@
 """Clients that leave, archives and disks that fail, a service that ends: nobody else is disturbed."""
 
+import contextlib
 import http.server
 import io
 import json
+import resource
+import signal
 import socket
+import struct
 import threading
 import time
 import zipfile
@@ -156,15 +160,39 @@ def silent_archive():
 def test_an_archive_that_says_nothing_holds_no_prediction(serve, write_model, tmp_path):
     with silent_archive() as (address, taken):
         client = serve(write_model(tmp_path / "model.tflite"), pacs=address)
-        pushing = [send(client, encode_ct(draw_body(), number=number), path="/push") for number in range(3)]
-        wait_until(lambda: len(taken) >= 2)
+        pushing = []
+        for number in range(3):
+            pushing.append(send(client, encode_ct(draw_body(), number=number), path="/push"))
+            wait_until(lambda number=number: len(taken) >= min(2, number + 1))
         assert client.predict(encode_ct()).status == 200
-        wait_until(lambda: working(client) == 3)  # they are counted until they end
+        # no more than there are workers wait for it, and they are counted until they end
+        assert pushing[2].recv(100).startswith(b"HTTP/1.1 503 ")
+        wait_until(lambda: working(client) == 2)
         for connection in taken:
             connection.close()
-    for connection in pushing:
+    for connection in pushing[:2]:
         assert connection.recv(100).startswith(b"HTTP/1.1 502 ")
+    for connection in pushing:
         connection.close()
+
+
+def test_an_archive_that_trickles_is_given_up(serve, write_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("tumorflow.serving.pacs.PATIENCE_S", 0.5)
+    with silent_archive() as (address, taken):
+        client = serve(write_model(tmp_path / "model.tflite"), pacs=address)
+        connection = send(client, encode_ct(draw_body()), path="/push")
+        wait_until(lambda: taken)
+        began = time.monotonic()
+        connection.settimeout(0.2)
+        while time.monotonic() - began < 20:
+            taken[0].sendall(b"H")
+            try:
+                answer = connection.recv(100)
+                break
+            except TimeoutError:
+                continue
+        connection.close()
+    assert answer.startswith(b"HTTP/1.1 502 ")
 
 
 class Elsewhere(http.server.BaseHTTPRequestHandler):
@@ -262,6 +290,130 @@ def test_what_is_no_request_gets_a_problem(service, sent):
     assert head.startswith(b"HTTP/1.1 400 ")
     assert b"content-type: application/problem+json" in head
     assert json.loads(body)["rule"] == "no_request"
+
+
+def read_to_end(connection):
+    answer = b""
+    try:
+        while more := connection.recv(65536):
+            answer += more
+    except ConnectionResetError:  # it was not all read there
+        pass
+    return answer
+
+
+@pytest.mark.parametrize("part", ["headers", "address", "one header", "trailers"])
+def test_a_head_without_end_is_refused(service, part):
+    begun = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    beginning = {"address": b"GET /", "one header": b"GET / HTTP/1.1\r\nX: ", "trailers": begun}
+    endless = {"headers": b"X: y\r\n" * 100, "trailers": b"X: y\r\n" * 100}.get(part, b"x" * 1000)
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        connection.sendall(beginning.get(part, b"GET / HTTP/1.1\r\n"))
+        with contextlib.suppress(ConnectionError):
+            for _ in range(2000):
+                connection.sendall(endless)
+            raise AssertionError("two megabytes of it were taken")
+        answer = read_to_end(connection)
+    if answer:  # what was not read when the connection was closed may cost the answer
+        assert answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 4"))
+    assert service.predict(encode_ct()).status == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /version HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\nx",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+    ],
+    ids=["a body that nobody reads", "an empty line", "chunks that nobody reads"],
+)
+def test_a_connection_is_not_held_after_its_answer(serve, write_model, tmp_path, monkeypatch, sent):
+    monkeypatch.setattr("tumorflow.serving.server.KEEP_ALIVE_S", 0.5)
+    client = serve(write_model(tmp_path / "model.tflite"))
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+        connection.sendall(sent)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 ")
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"\r\n")
+        read_to_end(connection)  # which ends
+
+
+def test_more_connections_than_are_taken_get_a_problem(serve, write_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("tumorflow.serving.server.CONNECTIONS", 2)
+    client = serve(write_model(tmp_path / "model.tflite"))
+    held = [socket.create_connection(("127.0.0.1", client.port), timeout=20) for _ in range(2)]
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+        head, _, body = read_to_end(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert json.loads(body)["rule"] == "busy"
+    assert json.loads(body)["request_id"] in client.log[-1]
+    for connection in held:
+        connection.close()
+    wait_until(lambda: client.ask("/healthz").status == 200)
+
+
+def test_a_place_in_an_archive_that_cannot_be_is_refused(service):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a", b"x" * 10)
+    content = bytearray(packed.getvalue())
+    entry = content.rfind(b"PK\x01\x02")
+    extra = struct.pack("<HHQ", 1, 8, 2**64 - 1)  # APPNOTE 4.5.3: the local header's place in 64 bits
+    name_end = entry + 46 + 1
+    content[name_end:name_end] = extra
+    struct.pack_into("<H", content, entry + 30, len(extra))
+    struct.pack_into("<L", content, entry + 42, 2**32 - 1)
+    end = content.rfind(b"PK\x05\x06")
+    (size,) = struct.unpack_from("<L", content, end + 12)
+    struct.pack_into("<L", content, end + 12, size + len(extra))
+    answer = service.predict(bytes(content))
+    assert (answer.status, answer.json["rule"]) == (422, "nothing_usable")
+
+
+def test_entries_that_fail_count_as_what_was_unpacked(serve, write_model, tmp_path):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(4):
+            archive.writestr(f"{number}", bytes(3_000_000))
+    content = bytearray(packed.getvalue())
+    place = 0
+    while (place := content.find(b"PK\x01\x02", place)) >= 0:
+        content[place + 16] ^= 1  # the checksum
+        place += 4
+    client = serve(write_model(tmp_path / "model.tflite"), unpacked_bytes=5_000_000)
+    answer = client.predict(bytes(content))
+    assert (answer.status, answer.json["rule"]) == (413, "too_large")
+
+
+def test_a_line_of_the_drift_log_is_whole_or_not_there(tmp_path, write_model):
+    from tumorflow.litert import Classifier  # noqa: F401 - what the service loads
+    from tumorflow.serving.answers import SliceOpinion
+    from tumorflow.serving.drift import DriftLog
+    from tumorflow.serving.model import load
+    from tumorflow.serving.prediction import Examined
+
+    about = load(write_model(tmp_path / "model.tflite")).about
+    opinion = SliceOpinion(
+        predicted="normal", confidence=1, probabilities={"normal": 1}, file=1, frame=1, patient=1,
+        position_mm=None, feature_distance=1.0, warnings=[], picture=None, overlay=None,
+    )  # fmt: skip
+    slices = [Examined("", opinion, np.zeros(2000, np.float32), None)]
+    log = DriftLog(tmp_path / "drift")
+    log.write(about, slices)
+    file = tmp_path / "drift" / "drift.jsonl"
+    one = file.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (one + one // 2, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            log.write(about, slices)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.write(about, slices)
+    log.close()
+    assert [json.loads(line)["model"] for line in file.read_text().splitlines()] == [about.model_hash] * 2
 
 
 def test_a_file_with_more_frames_than_slices_are_taken_is_refused_at_once(serve, write_model, tmp_path):

@@ -1,6 +1,5 @@
 """The routes. `GET /openapi.json` describes them."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,7 +33,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         415: "The body is another thing than a form.",
         422: "Nothing in the request can be used.",
         429: "As many requests as are taken at a time are being worked on.",
-        503: "There is no champion, or the answer took too long.",
+        503: "There is no champion, no room, or the answer took too long.",
     }.items()
 }
 PUSH_PROBLEM: dict[str, Any] = {
@@ -176,7 +175,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
             )
         with service.place():
             prediction, objects = await service.report(request)
-            await asyncio.get_running_loop().run_in_executor(service.results, archive.store, objects)
+            await service.push(archive, objects)
         return Pushed(stored=len(objects), request_id=prediction.request_id)
 
     @app.get("/healthz")

@@ -60,10 +60,11 @@ class Champions:
     def _try_to_look(self) -> None:
         try:
             self.look()
-        except (TumorflowError, OSError) as error:
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                self.tell(f"the champion in the folder cannot be loaded, the former one stays: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, another champion may be better
+            said = str(error) if isinstance(error, TumorflowError) else type(error).__name__
+            if said != self._trouble:
+                self._trouble = said
+                self.tell(f"the champion in the folder cannot be loaded, the former one stays: {said}")
         else:
             self._trouble = ""
 

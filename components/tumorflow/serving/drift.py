@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -47,9 +48,11 @@ class DriftLog:
             if isinstance(each, Examined) and each.features is not None
         ]
         with self._lock:
+            whole = 0
             try:
                 if self._file is None:
                     self._file = self._path.open("a")
+                whole = self._file.tell()
                 self._file.writelines(lines)
                 self._file.flush()
                 if self._file.tell() > LARGEST_FILE:
@@ -57,6 +60,8 @@ class DriftLog:
                     self._path.replace(self._path.with_suffix(".1.jsonl"))
             except OSError:
                 self._close()  # what it still holds would be tried again and again
+                with suppress(OSError):
+                    os.truncate(self._path, whole)  # a part of a line would spoil the next one
                 raise
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 OPEN_PATHS = ("/", "/on-device", "/healthz", "/readyz")
-"""The pages, which ask for a key themselves, and Kubernetes' probes, which have none; they tell nothing."""
+"""The pages, which ask for a key themselves, and Kubernetes' probes, which have none; they tell no result."""
 OPEN_FOLDER = "/assets/"
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -90,19 +90,34 @@ class Guard:
                 await respond(describe_as_problem(error), request_id, send_on)
         finally:
             seconds = time.perf_counter() - started
-            route = name_route(scope)
-            self._measures.requests.labels(route, str(status)).inc()
-            self._measures.seconds.labels(route).observe(seconds)
-            line = {
-                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "request_id": request_id,
-                "route": route,
-                "status": status,
-                "ms": round(seconds * 1000, 1),
-                "caller": who,
-                **scope["state"].get("log", {}),
-            }
-            self._log(json.dumps(line))
+            more = scope["state"].get("log", {})
+            self._tell(request_id, name_route(scope), status, seconds, who, more)
+
+    def note(self, request_id: str, status: int) -> None:
+        """Logs and counts what was refused before it was a request."""
+        self._tell(request_id, "other", status, 0.0, "", {})
+
+    def _tell(
+        self,
+        request_id: str,
+        route: str,
+        status: int | None,
+        seconds: float,
+        who: str,
+        more: MutableMapping[str, Any],
+    ) -> None:
+        self._measures.requests.labels(route, str(status)).inc()
+        self._measures.seconds.labels(route).observe(seconds)
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "request_id": request_id,
+            "route": route,
+            "status": status,
+            "ms": round(seconds * 1000, 1),
+            "caller": who,
+            **more,
+        }
+        self._log(json.dumps(line))
 
     async def _authenticate(self, scope: Message) -> str:
         path = scope["path"]

@@ -19,7 +19,7 @@ POLICY = (
 )
 """Nothing from elsewhere, and nothing to elsewhere."""
 NOTICES = {
-    "server": "What you drop here is sent to this service, answered, and not kept.",
+    "server": "What you drop here is sent to this service and answered; its pictures are not kept.",
     "device": "What you drop here stays in this browser: nothing of it is sent.",
 }
 

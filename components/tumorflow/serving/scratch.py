@@ -3,15 +3,12 @@
 import fcntl
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "tumorflow-serve-"
 LOCK = "in-use"
-NEW_S = 60.0
-"""A folder that is as new may be one whose service has not locked it yet."""
 
 
 @contextmanager
@@ -24,23 +21,23 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     parent = parent or Path(tempfile.gettempdir())
     for left in parent.glob(f"{PREFIX}*"):
         _remove_left(left)
-    with (
-        tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent) as name,
-        (Path(name) / LOCK).open("w") as lock,
-    ):
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        files = Path(name) / "files"
-        files.mkdir()
-        yield files
+    # it gets its name when it is locked: before, another service's start would take it for one that was left
+    folder = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
+    try:
+        with (folder / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (folder / "files").mkdir()
+            folder = folder.rename(parent / folder.name[1:])
+            yield folder / "files"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_left(folder: Path) -> None:
     """Removes a folder whose service lives no more: its lock went with it."""
     try:
-        if time.time() - folder.stat().st_mtime < NEW_S:
-            return
         with (folder / LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
     except OSError:
-        return  # somebody else's, or in use
+        return  # in use, or somebody else's

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -27,56 +28,110 @@ HEADERS_S = 10.0
 KEEP_ALIVE_S = 20
 DRAIN_S = 30
 CONNECTIONS = 1000
+LARGEST_HEAD = 2**16
+"""Bytes of a request's address and headers together, each counted with some more."""
+HEADER_BYTES = 64
+MOST_BESIDE_BODY = 2**19
+"""Bytes of a request that are not its body, with what a socket gives at once; and for each byte of a body:"""
+CHUNK_HEAD = 8
+_TOO_LARGE = (431, "too_large", f"Headers have at most {LARGEST_HEAD} bytes. Received: more.")
 BACKLOG = 256
 RESTART_S = 5.0
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """Closes a connection whose request does not begin or whose headers do not end: uvicorn would wait."""
+    """Bounds what uvicorn does not: a connection's head, its idle time, and how many there are."""
 
-    _headers_due: asyncio.TimerHandle | None = None
+    _due: asyncio.TimerHandle | None = None
+    _head_bytes = _received = _body = 0
+    _refusal = (400, "no_request", "A request is one of HTTP/1.1, with one length. Received: another thing.")
 
     def connection_made(self, transport: Any) -> None:
         """Starts the clock."""
         super().connection_made(transport)
-        self._start_clock()
+        self._start_clock(HEADERS_S)
+        if len(self.connections) > CONNECTIONS:
+            self._refuse(503, "busy", f"{CONNECTIONS} connections are taken at a time. Received: one more.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops the clock."""
         self._stop_clock()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Takes what has come, of which the parser keeps a header until its end."""
+        self._received += len(data)
+        super().data_received(data)
+        beside_body = self._received - self._body
+        if beside_body > MOST_BESIDE_BODY + CHUNK_HEAD * self._body and not self.transport.is_closing():
+            self._refusal = _TOO_LARGE
+            self.send_400_response("")
+
+    def on_body(self, body: bytes) -> None:
+        """Takes a part of a body."""
+        self._body += len(body)
+        super().on_body(body)
+
     def on_message_begin(self) -> None:
         """Starts the clock for a connection's next request."""
-        self._start_clock()
+        self._head_bytes = self._received = self._body = 0
+        self._start_clock(HEADERS_S)
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Takes a part of the address."""
+        self._count(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Takes a header, or one that stands behind a body."""
+        self._count(name, value)
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Stops the clock: the body has a clock of its own."""
         self._stop_clock()
         super().on_headers_complete()
 
+    def on_response_complete(self) -> None:
+        """Starts the clock for whatever comes next, which may be the rest of a body that nobody reads."""
+        super().on_response_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            self._start_clock(KEEP_ALIVE_S)
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - may repeat what was sent
         """Answers what is no HTTP request as everything else that is refused."""
-        request_id = uuid.uuid4().hex
-        detail = "A request is one of HTTP/1.1, with one length. Received: another thing."
-        body = json.dumps(describe(400, "no_request", detail, request_id)).encode()
-        headers = (
-            f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nx-request-id: {request_id}\r\n"
-        )
-        self.transport.write(
-            f"HTTP/1.1 400 Bad Request\r\n{headers}connection: close\r\n\r\n".encode() + body
-        )
-        self.transport.close()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.close()  # another answer has begun, or will
+        else:
+            self._refuse(*self._refusal)
 
-    def _start_clock(self) -> None:
+    def _count(self, *parts: bytes) -> None:
+        self._head_bytes += sum(map(len, parts)) + HEADER_BYTES
+        if self._head_bytes > LARGEST_HEAD:
+            self._refusal = _TOO_LARGE
+            raise ValueError  # by which the parser stops, and uvicorn refuses
+
+    def _refuse(self, status: int, rule: str, detail: str) -> None:
+        request_id = uuid.uuid4().hex
+        body = json.dumps(describe(status, rule, detail, request_id)).encode()
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+            f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+        guard: Any = self.app
+        guard.note(request_id, status)
+
+    def _start_clock(self, seconds: float) -> None:
         self._stop_clock()
-        self._headers_due = self.loop.call_later(HEADERS_S, self.transport.close)
+        self._due = self.loop.call_later(seconds, self.transport.close)
 
     def _stop_clock(self) -> None:
-        if self._headers_due is not None:
-            self._headers_due.cancel()
-            self._headers_due = None
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
 
 
 def configure(
@@ -111,7 +166,6 @@ def configure(
         server_header=False,
         proxy_headers=False,  # nothing is told or decided by a caller's address
         backlog=BACKLOG,
-        limit_concurrency=CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(drain_s),
         ssl_certfile=certificate or None,

@@ -55,8 +55,10 @@ class Service:
         self.ending: set[asyncio.Task[Any]] = set()
         """Work that nobody waits for any more."""
         self.files = ThreadPoolExecutor(workers.count, thread_name_prefix="files")
-        # an archive that does not answer holds these, and nothing that predictions need
         self.results = ThreadPoolExecutor(workers.count, thread_name_prefix="results")
+        # an archive that does not answer holds these, and nothing that others need
+        self.archiving = ThreadPoolExecutor(workers.count, thread_name_prefix="archiving")
+        self.pushes = 0
 
     @property
     def model(self) -> Model:
@@ -114,6 +116,25 @@ class Service:
         except OSError as error:  # the answer is worth more
             request.state.log["drift_log"] = f"not written: {error.strerror or type(error).__name__}"
         return prediction, found
+
+    async def push(self, archive: Archive, objects: Sequence[bytes]) -> None:
+        """Sends DICOM objects to an archive.
+
+        Raises:
+            ProblemError: it did not take them, or is still busy with others.
+        """
+        if self.pushes >= self.workers.count:
+            raise ProblemError(
+                503,
+                "archive_busy",
+                f"{self.workers.count} results are sent at a time. Received: one more. Ask again.",
+                retry_after_s=5,
+            )
+        self.pushes += 1
+        try:
+            await asyncio.get_running_loop().run_in_executor(self.archiving, archive.store, objects)
+        finally:
+            self.pushes -= 1
 
     async def report(self, request: Request) -> tuple[Prediction, list[bytes]]:
         """Returns the answer to a request, and the same as DICOM objects.
@@ -187,7 +208,11 @@ class Service:
                     work = self.workers.examine(model, file, wanted, self.limits, deadline)
                     begun.append((file, asyncio.wrap_future(work)))
                 file, examining = begun[0]
-                found += (answers := await asyncio.shield(examining))
+                try:
+                    answers = await asyncio.shield(examining)
+                except OSError as error:  # of the system, not of the file
+                    raise no_room() from error
+                found += answers
                 opinions += sum(isinstance(each, Examined) for each in answers)
                 begun.popleft()
                 remove(file)
@@ -256,7 +281,7 @@ def no_room() -> ProblemError:
     return ProblemError(
         503,
         "no_room",
-        "Files wait on disk for their turn. Received: no room there. Ask again later.",
+        "Files are kept until they are answered. Received: no room, or too many at a time. Ask again.",
         retry_after_s=30,
     )
 

@@ -22,6 +22,17 @@ COMMENT = 2**16
 CHUNK = 2**20
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Kinds of compression that zipfile undoes piece by piece; of bzip2 and LZMA a few bytes fill the memory."""
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    ValueError,
+)
+"""What zipfile raises on archives that are cut off or malformed."""
 IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")
 
 
@@ -50,6 +61,28 @@ class Refused:
         return cls(file, error.rule, error.reason, error.remedy)
 
 
+@dataclass
+class Budget:
+    """How many bytes may still be written, whatever becomes of them."""
+
+    left: int
+
+    def take(self, count: int) -> None:
+        """Takes as many.
+
+        Raises:
+            ProblemError: there are fewer.
+        """
+        if count > self.left:
+            raise ProblemError(
+                413,
+                "too_large",
+                "The files of a request hold a limited number of bytes. Received: more than the "
+                f"{self.left} that are left. Send the series one by one.",
+            )
+        self.left -= count
+
+
 def is_archive(body: BinaryIO) -> bool:
     """Returns whether a file begins as zip archives do."""
     body.seek(0)
@@ -65,21 +98,18 @@ def store(bodies: Sequence[BinaryIO], folder: Path, limits: Limits) -> Iterator[
         ProblemError: there are more files, or more bytes in the archives, than are taken.
     """
     numbers = iter(range(1, limits.files + 1))
-    unpacked = 0
+    unpacked = Budget(limits.unpacked_bytes)
     for body in bodies:
         if not is_archive(body):
-            yield _keep(body, _next(numbers, limits), folder, limits.body_bytes)
+            yield _keep(body, _next(numbers, limits), folder, Budget(limits.body_bytes))
             continue
         try:
             for entry in _open_archive(body, limits):
                 number = _next(numbers, limits)
                 try:
-                    stored = _keep(entry, number, folder, limits.unpacked_bytes - unpacked)
-                except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError):
+                    yield _keep(entry, number, folder, unpacked)
+                except BROKEN:
                     yield Refused.of(number, _broken())
-                else:
-                    unpacked += stored.size
-                    yield stored
         except SliceError as error:
             yield Refused.of(_next(numbers, limits), error)
 
@@ -98,7 +128,7 @@ def _next(numbers: Iterator[int], limits: Limits) -> int:
     return number
 
 
-def _keep(body: BinaryIO, number: int, folder: Path, limit: int) -> Stored:
+def _keep(body: BinaryIO, number: int, folder: Path, budget: Budget) -> Stored:
     path = folder / f"{uuid.uuid4().hex}-{number}"
     size, head = 0, b""
     try:
@@ -106,13 +136,7 @@ def _keep(body: BinaryIO, number: int, folder: Path, limit: int) -> Stored:
             while chunk := body.read(CHUNK):
                 head = head or chunk[:8]
                 size += len(chunk)
-                if size > limit:
-                    raise ProblemError(
-                        413,
-                        "too_large",
-                        "The files of a request hold a limited number of bytes. Received: more than the "
-                        f"{limit} that are left. Send the series one by one.",
-                    )
+                budget.take(len(chunk))
                 file.write(chunk)
     except BaseException:
         path.unlink(missing_ok=True)
@@ -130,7 +154,7 @@ def _open_archive(body: BinaryIO, limits: Limits) -> Iterator[BinaryIO]:
     _check_directory(body)
     try:
         archive = zipfile.ZipFile(body)
-    except (zipfile.BadZipFile, ValueError, EOFError, struct.error, NotImplementedError, OSError) as error:
+    except (*BROKEN, OSError) as error:  # OSError: a place before the file's beginning
         raise _broken() from error
     with archive:
         entries = [entry for entry in archive.infolist() if _may_be_slice(entry)]
@@ -153,7 +177,7 @@ def _open_archive(body: BinaryIO, limits: Limits) -> Iterator[BinaryIO]:
                 )
             try:
                 opened = archive.open(entry)
-            except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+            except (*BROKEN, OSError) as error:  # OSError: a place before the file's beginning
                 raise _broken() from error
             with opened:
                 yield opened  # type: ignore[misc]  # typed as IO[bytes]

@@ -12,7 +12,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from tumorflow.errors import SliceError, TumorflowError
+from tumorflow.errors import SliceError, SourceError, TumorflowError
 from tumorflow.ingestion.header import silence_reading
 from tumorflow.serving.model import Model, Reference, load
 from tumorflow.serving.prediction import Examined, Wanted, examine, too_long
@@ -121,6 +121,8 @@ class WorkerProcess:
             Exception: what the function raised.
         """
         with self._lock:
+            if time.monotonic() > deadline:  # while another one was answered
+                raise TimeoutError
             try:
                 self._connection.send((function, given))
                 in_time = self._connection.poll(max(0.0, deadline - time.monotonic()))
@@ -157,7 +159,7 @@ def attempt(function: Callable[..., Any], given: tuple[Any, ...]) -> tuple[Any, 
     """Returns what a function makes of some arguments, or why it fails, as another process can take it."""
     try:
         return function(*given), None
-    except TumorflowError as error:
+    except (TumorflowError, OSError) as error:
         return None, error
     except Exception as error:  # noqa: BLE001 - its text may hold data, and may not cross
         return None, RuntimeError(type(error).__name__)
@@ -172,10 +174,18 @@ def take(reference: Reference) -> None:
     """Loads a model in this process, which keeps the last two.
 
     Raises:
-        ProblemError: another file has taken the place of the one that is answered by.
+        ProblemError: the file is gone, or another one has taken its place.
     """
     if reference not in _models:
-        model = load(reference.file, name=reference.name, version=reference.version)
+        try:
+            model = load(reference.file, name=reference.name, version=reference.version)
+        except (SourceError, OSError) as error:
+            raise ProblemError(
+                503,
+                "model_changed",
+                "A model's file stays where it is. Received: none that can be loaded. Ask again.",
+                retry_after_s=5,
+            ) from error
         if model.reference != reference:
             raise ProblemError(
                 503, "model_changed", "A model's file stays as it is. Received: another one in its place."
