@@ -3,9 +3,11 @@
 With TUMORFLOW_SCREENSHOTS set to a folder, pictures are kept there.
 """
 
+import io
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +235,70 @@ def test_the_device_says_that_it_has_no_int8(browser, serve, write_model, flatbu
     browser.page.ask("Page.navigate", url=f"http://127.0.0.1:{client.port}/on-device")
     said = browser.page.wait_for("document.getElementById('problem')?.textContent")
     assert "this one has int8" in said
+
+
+TILTED = ["1", "0", "0", "0", "0.866025", "-0.5"]
+ODD = [
+    {"Rows": 8},
+    {"RecognizableVisualFeatures": "YES"},
+    {"BurnedInAnnotation": "YES"},
+    {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "PERFUSION"]},
+    {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+    {"ImageType": ["DERIVED", "SECONDARY", "MPR"]},
+    {"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]},
+    {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "SECONDARY"]},
+    {"ConversionType": "WSD"},
+    {"HighBit": 10},
+    {"SOPInstanceUID": None},
+    {"StudyInstanceUID": None},
+    {"RescaleSlope": "100000"},
+    {"RescaleSlope": None},
+    {"RescaleType": "ED"},
+    {"Modality": "MR"},
+    {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"},
+    {"SamplesPerPixel": 3},
+    {"BitsAllocated": 32},
+    {"ImageOrientationPatient": TILTED},
+    {"ImageOrientationPatient": ["1", "0", "0", "0", "0", "-1"]},
+    {"ImageOrientationPatient": None, "SliceLocation": "12.25"},
+    {"PatientID": "", "SeriesInstanceUID": "1.2.3"},
+    {"PatientID": "", "SeriesInstanceUID": "1.2.4"},
+    {"IssuerOfPatientID": "B"},
+]
+
+
+def test_the_device_refuses_and_places_what_the_server_does(visit, service, tmp_path):
+    bodies = [
+        encode_ct(draw_body(number), number=number + 1, **changes) for number, changes in enumerate(ODD)
+    ]
+    broken = io.BytesIO()
+    with zipfile.ZipFile(broken, "w") as archive:
+        for number in (1, 2, 3):
+            archive.writestr(f"{number}", encode_ct(draw_body(), number=100 + number))
+    content = bytearray(broken.getvalue())
+    second = content.find(b"PK\x03\x04", 10)
+    content[second : second + 4] = b"PK\x03\x05"
+    bodies.append(bytes(content))
+    files = [tmp_path / f"{number}" for number in range(len(bodies))]
+    for file, body in zip(files, bodies, strict=True):
+        file.write_bytes(body)
+    expected = service.predict(*bodies).json
+    seen = visit("/on-device")
+    seen.page.tell(
+        "document.addEventListener('answered', ({detail}) => {window.answer = JSON.stringify({"
+        "refused: detail.refused.map((each) => [each.file, each.rule]), "
+        "slices: detail.slices.map((each) => [each.file, each.patient, each.position_mm]), "
+        "warnings: detail.warnings.map((each) => each.rule)});})"
+    )
+    seen.choose(*files)
+    answered = json.loads(seen.page.wait_for("window.answer"))
+    assert answered["refused"] == [[each["file"], each["rule"]] for each in expected["refused"]]
+    assert [each[:2] for each in answered["slices"]] == [
+        [each["file"], each["patient"]] for each in expected["slices"]
+    ]
+    for one, other in zip(answered["slices"], expected["slices"], strict=True):
+        assert one[2] == pytest.approx(other["position_mm"], abs=1e-3)
+    assert answered["warnings"] == [each["rule"] for each in expected["warnings"]]
 
 
 def test_the_page_asks_for_a_key_where_one_is_needed(browser, serve, write_model, study, tmp_path):

@@ -106,6 +106,9 @@ def store(bodies: Sequence[BinaryIO], folder: Path, limits: Limits) -> Iterator[
         try:
             for entry in _open_archive(body, limits):
                 number = _next(numbers, limits)
+                if entry is None:
+                    yield Refused.of(number, _broken())
+                    continue
                 try:
                     yield _keep(entry, number, folder, unpacked)
                 except BROKEN:
@@ -144,8 +147,8 @@ def _keep(body: BinaryIO, number: int, folder: Path, budget: Budget) -> Stored:
     return Stored(number, path, size, head.startswith(IMAGE_STARTS))
 
 
-def _open_archive(body: BinaryIO, limits: Limits) -> Iterator[BinaryIO]:
-    """Yields the files of an archive that may be slices, in the order of their names.
+def _open_archive(body: BinaryIO, limits: Limits) -> Iterator[BinaryIO | None]:
+    """Yields the files of an archive that may be slices, in the order of their names; None: a broken one.
 
     Raises:
         SliceError: it is no archive that can be read.
@@ -177,8 +180,9 @@ def _open_archive(body: BinaryIO, limits: Limits) -> Iterator[BinaryIO]:
                 )
             try:
                 opened = archive.open(entry)
-            except (*BROKEN, OSError) as error:  # OSError: a place before the file's beginning
-                raise _broken() from error
+            except (*BROKEN, OSError):  # OSError: a place before the file's beginning
+                yield None
+                continue
             with opened:
                 yield opened  # type: ignore[misc]  # typed as IO[bytes]
 

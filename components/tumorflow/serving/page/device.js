@@ -6,6 +6,7 @@ import { refuse } from "./server.js";
 import { dequantise, quantise, toTensor } from "./tensor.js";
 import { loadAndCompile, loadLiteRt, Tensor } from "./vendor/litert.js";
 
+const BROKEN = { rule: "broken_archive", reason: "The zip archive is cut off or malformed.", remedy: "Pack it again." };
 const FEWEST_SLICES = 3;
 const SMALL_LEAD = 0.1;
 const TISSUE_HU = -400;
@@ -65,6 +66,13 @@ export async function ask(files, headers, tell) {
     throw new Error(["No file can be used.", ...reasons].join(" "));
   }
   answer.patients = [...patients.values()].map((each) => poolPatient(each, answer.slices)).filter(Boolean);
+  answer.warnings = [...answer.patients[0].warnings];
+  if (answer.patients.length > 1) {
+    answer.warnings.push({ rule: "several_patients", message: `The files are of ${answer.patients.length} patients.` });
+  }
+  if (answer.refused.length) {
+    answer.warnings.push({ rule: "refused", message: `Files that were not used: ${answer.refused.length}.` });
+  }
   return answer;
 }
 
@@ -75,14 +83,24 @@ async function* contentsOf(file, answer, count) {
     yield bytes;
     return;
   }
+  let entries;
   try {
-    for (const entry of readEntries(bytes).sort((one, other) => (one.name < other.name ? -1 : 1))) {
-      if (/\/$|(^|\/)(\.|__MACOSX|dicomdir)|\.(txt|csv|xml|json|pdf|html?)$/i.test(entry.name)) continue;
-      count();
-      yield await entry.read();
+    entries = readEntries(bytes).sort((one, other) => (one.name < other.name ? -1 : 1));
+  } catch {
+    answer.refused.push({ file: count(), ...BROKEN });
+    return;
+  }
+  for (const entry of entries) {
+    if (/\/$|(^|\/)(\.|__MACOSX|dicomdir)|\.(txt|csv|xml|json|pdf|html?)$/i.test(entry.name)) continue;
+    const number = count();
+    let content;
+    try {
+      content = await entry.read();
+    } catch {
+      answer.refused.push({ file: number, ...BROKEN });
+      continue;
     }
-  } catch (error) {
-    answer.refused.push({ file: count(), rule: "broken_archive", reason: error.message, remedy: "" });
+    yield content;
   }
 }
 

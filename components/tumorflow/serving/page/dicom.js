@@ -6,6 +6,7 @@ const NATIVE = new Set(["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.100
 const CT_CLASSES = new Set([
   "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2",
 ]);
+const SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7";
 const LARGEST_SIDE = 4096;
 
 /** A file that cannot be used: `rule`, `reason` and `remedy` as the server says them. */
@@ -24,7 +25,7 @@ export function readSlices(bytes) {
   } catch {
     throw new Refusal("not_dicom", "The file is no DICOM file, or a broken one.", "Remove it, or export it again.");
   }
-  checkIsAxialCT(data);
+  checkIsCT(data);
   const rows = data.uint16("x00280010") ?? 0;
   const columns = data.uint16("x00280011") ?? 0;
   const frames = data.intString("x00280008") ?? 1;
@@ -36,66 +37,106 @@ export function readSlices(bytes) {
   if (!NATIVE.has(data.string("x00020010") ?? "")) {
     throw new Refusal("not_on_device", "Compressed pixels are not read here.", "Ask the server, or export them uncompressed.");
   }
+  for (const [tag, level] of [["x0020000d", "study"], ["x0020000e", "series"], ["x00080018", "SOP"]]) {
+    if (!text(data, tag)) throw new Refusal("missing_uid", `The ${level} Instance UID is missing.`, "Export it again.");
+  }
+  const pixels = toHounsfield(data, bytes, rows, columns);
   return [{
     rows,
     columns,
-    pixels: toHounsfield(data, bytes, rows * columns),
-    patient: data.string("x00100020") || data.string("x0020000e") || "",
-    position_mm: place(data),
+    pixels,
+    patient: text(data, "x00100020") ? `${text(data, "x00100021")}\0${text(data, "x00100020")}` : text(data, "x0020000d"),
+    position_mm: placeAxially(data),
     thickness_mm: data.floatString("x00180050") ?? null,
   }];
 }
 
-function checkIsAxialCT(data) {
-  const kind = (data.string("x00080008") ?? "").toUpperCase();
-  if ((data.string("x00080060") ?? "").toUpperCase() !== "CT" || !CT_CLASSES.has(data.string("x00080016") ?? "")) {
-    throw new Refusal("not_ct", "The modality (0008,0060) or SOP class is not CT.", "Keep CT series only.");
+function text(data, tag) {
+  return (data.string(tag) ?? "").trim();
+}
+
+function numbers(data, tag, count, limit) {
+  const values = text(data, tag).split("\\").map((value) => (value.trim() ? Number(value) : NaN));
+  return values.length === count && values.every((value) => Math.abs(value) <= limit) ? values : null;
+}
+
+function checkIsCT(data) {
+  const kinds = text(data, "x00080008").toUpperCase().split("\\").map((kind) => kind.trim());
+  if (text(data, "x00080060").toUpperCase() !== "CT") {
+    throw new Refusal("not_ct", "The modality (0008,0060) is missing or not CT.", "Keep CT series only.");
   }
-  if (!data.elements.x7fe00010) throw new Refusal("not_an_image", "The object holds no pixels.", "Remove the file.");
-  if (/LOCALIZER|SCOUT/.test(kind)) {
-    throw new Refusal("localizer", "The image is a localizer.", "Nothing to do: it is left out on purpose.");
-  }
-  if (/SCREEN|CAPTURE|DOSE|REPORT|PROTOCOL/.test(kind) || (/SECONDARY/.test(kind) && !/AXIAL/.test(kind))) {
-    throw new Refusal("secondary_capture", "The image is a capture or derived view.", "Send the axial series.");
-  }
-  if ((data.string("x00280301") ?? "").toUpperCase() === "YES") {
+  if (!data.elements.x00280010) throw new Refusal("not_an_image", "The object holds no pixels.", "Remove the file.");
+  if (text(data, "x00280301").toUpperCase() === "YES") {
     throw new Refusal("burned_in", "The pixels may name the patient.", "Send the series without annotation.");
   }
-  if ((data.uint16("x00280002") ?? 1) !== 1 || !/^MONOCHROME[12]$/.test(data.string("x00280004") ?? "")) {
+  if (text(data, "x00280302").toUpperCase() === "YES") {
+    throw new Refusal("recognizable_features", "A face may be reconstructed.", "Deface the series first.");
+  }
+  const isView = kinds.slice(0, 2).includes("SECONDARY") && !kinds.includes("AXIAL");
+  const isScreen = kinds.some((kind) => /SCREEN|CAPTURE|DOSE|REPORT|PROTOCOL/.test(kind));
+  const sopClass = text(data, "x00080016") || text(data, "x00020002");
+  const isCapture = sopClass === SECONDARY_CAPTURE || sopClass.startsWith(`${SECONDARY_CAPTURE}.`);
+  if (isCapture || isView || isScreen || text(data, "x00080064")) {
+    throw new Refusal("secondary_capture", "The image is a capture or derived view.", "Send the axial series.");
+  }
+  if (!CT_CLASSES.has(sopClass)) {
+    throw new Refusal("not_ct", "The SOP class is missing or not a CT image.", "Keep CT series only.");
+  }
+  if (kinds.some((kind) => /LOCALIZER|SCOUT/.test(kind))) {
+    throw new Refusal("localizer", "The image is a localizer.", "Nothing to do: it is left out on purpose.");
+  }
+  if (kinds.includes("PERFUSION")) {
+    throw new Refusal("not_hounsfield", "The image is a perfusion map.", "Use the reconstruction itself.");
+  }
+  if ((data.uint16("x00280002") ?? 1) !== 1 || !/^MONOCHROME[12]$/.test(text(data, "x00280004"))) {
     throw new Refusal("not_grey", "The image is in colour: it holds no Hounsfield units.", "Send the original series.");
   }
-  const axes = (data.string("x00200037") ?? "").split("\\").map(Number);
-  if (axes.length === 6 && axes.every(Number.isFinite)) {
-    const normal = axes[0] * axes[4] - axes[1] * axes[3];
-    if (Math.abs(normal) < 0.9) throw new Refusal("not_axial", "The plane is not axial.", "Send the axial series.");
-  }
+  if (!data.elements.x7fe00010) throw new Refusal("not_an_image", "The object holds no pixels.", "Remove the file.");
 }
 
-function place(data) {
-  const position = (data.string("x00200032") ?? "").split("\\").map(Number);
-  return position.length === 3 && Number.isFinite(position[2]) ? position[2] : null;
+/** Returns where a slice lies along the body in mm, null where that is not told; refuses another plane than an axial one. */
+function placeAxially(data) {
+  const axes = numbers(data, "x00200037", 6, 1.001);
+  const position = numbers(data, "x00200032", 3, 1e5);
+  const normal = axes && [
+    axes[1] * axes[5] - axes[2] * axes[4],
+    axes[2] * axes[3] - axes[0] * axes[5],
+    axes[0] * axes[4] - axes[1] * axes[3],
+  ];
+  const isSane = normal && Math.abs(Math.hypot(...normal) - 1) < 0.01;
+  if (isSane && Math.abs(normal[2]) < 0.7) { // gantries tilt by 30 degrees at most
+    throw new Refusal("not_axial", "The plane is not axial.", "Send the axial series.");
+  }
+  const along = isSane && position
+    ? normal.reduce((sum, part, at) => sum + part * position[at], 0)
+    : numbers(data, "x00201041", 1, 1e5)?.[0];
+  return along === undefined || along === null ? null : Math.round(along * 1e4) / 1e4;
 }
 
-function toHounsfield(data, bytes, count) {
-  const slope = data.floatString("x00281053");
-  const intercept = data.floatString("x00281052");
-  if (!(slope > 0) || !Number.isFinite(intercept)) {
-    throw new Refusal("missing_rescale", "Rescale Slope or Intercept is missing.", "Send the original series.");
-  }
-  const type = (data.string("x00281054") ?? "").toUpperCase();
-  if (!["", "HU", "HU_MOD", "US"].includes(type)) {
-    throw new Refusal("not_hounsfield", "Rescale Type (0028,1054) is not HU.", "Send the original reconstruction.");
-  }
+function toHounsfield(data, bytes, rows, columns) {
+  const count = rows * columns;
   const allocated = data.uint16("x00280100");
   const stored = data.uint16("x00280101");
   const signed = data.uint16("x00280103") === 1;
   const element = data.elements.x7fe00010;
   const size = allocated / 8;
-  if (![8, 16].includes(allocated) || !(stored >= 1 && stored <= allocated)) {
+  const highBit = data.uint16("x00280102") ?? stored - 1;
+  if (![8, 16].includes(allocated) || !(stored >= 1 && stored <= allocated) || highBit !== stored - 1) {
     throw new Refusal("unsupported_pixels", "The pixels have another number of bits than CT.", "Export it again.");
   }
   if (element.length < count * size || element.dataOffset + count * size > bytes.length) {
     throw new Refusal("truncated_pixels", "Pixel Data is shorter than Rows and Columns ask for.", "Export it again.");
+  }
+  if (element.length - count * size >= Math.max(columns * size, 2)) {
+    throw new Refusal("conflicting_size", "Pixel Data is longer than Rows and Columns ask for.", "Export it again.");
+  }
+  const slope = numbers(data, "x00281053", 1, 1e4)?.[0];
+  const intercept = numbers(data, "x00281052", 1, 1e5)?.[0];
+  if (!(slope > 0) || intercept === undefined) {
+    throw new Refusal("missing_rescale", "Rescale Slope or Intercept is missing or impossible.", "Send the original series.");
+  }
+  if (!["", "HU", "HU_MOD", "US"].includes(text(data, "x00281054").toUpperCase())) {
+    throw new Refusal("not_hounsfield", "Rescale Type (0028,1054) is not HU.", "Send the original reconstruction.");
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset + element.dataOffset, count * size);
   const little = data.string("x00020010") !== "1.2.840.10008.1.2.2";

@@ -2,6 +2,11 @@
 
 const END = 0x06054b50;
 const ENTRY = 0x02014b50;
+const LOCAL = 0x04034b50;
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, value) => {
+  for (let bit = 0; bit < 8; bit += 1) value = value & 1 ? (value >>> 1) ^ 0xedb88320 : value >>> 1;
+  return value;
+});
 const LARGEST_ENTRY = 2 ** 28;
 
 /** Returns the entries of a zip archive (a Uint8Array), each with its name and a function that gives its bytes. */
@@ -22,6 +27,7 @@ export function readEntries(bytes) {
     const entry = {
       name: new TextDecoder().decode(bytes.subarray(at + 46, at + 46 + names)),
       method: view.getUint16(at + 10, true),
+      checksum: view.getUint32(at + 16, true),
       packed: view.getUint32(at + 20, true),
       size: view.getUint32(at + 24, true),
       place: view.getUint32(at + 42, true) + shift,
@@ -33,6 +39,15 @@ export function readEntries(bytes) {
 }
 
 async function readEntry(bytes, view, entry) {
+  const content = await unpackEntry(bytes, view, entry);
+  let sum = -1;
+  for (const byte of content) sum = (sum >>> 8) ^ CRC_TABLE[(sum ^ byte) & 0xff];
+  if ((~sum >>> 0) !== entry.checksum) throw new Error("The archive's content is not what it was.");
+  return content;
+}
+
+async function unpackEntry(bytes, view, entry) {
+  if (view.getUint32(entry.place, true) !== LOCAL) throw new Error("The zip archive is malformed.");
   if (entry.size > LARGEST_ENTRY) throw new Error("The archive holds a file that is too large.");
   const names = view.getUint16(entry.place + 26, true);
   const start = entry.place + 30 + names + view.getUint16(entry.place + 28, true);
