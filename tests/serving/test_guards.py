@@ -189,7 +189,8 @@ def test_a_service_with_keys_answers_who_has_one(serve, write_model, tmp_path):
     assert client.ask("/version").status == 401
     assert client.ask("/healthz").status == 200
     assert client.ask("/readyz").status == 200
-    for headers in ({"Authorization": f"Bearer {KEY}"}, {"X-API-Key": KEY}):
+    right = {"Authorization": f"Bearer {KEY}"}
+    for headers in (right, {"X-API-Key": KEY}, {**right, "X-API-Key": "a proxy's own"}):
         assert client.predict(encode_ct(), **headers).status == 200
     assert json.loads(client.log[-1])["caller"] == "clinic"
     assert KEY not in "".join(client.log)

@@ -128,7 +128,7 @@ class Guard:
         given = headers.get(b"x-api-key", b"").decode("latin-1")
         scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
-        name = self._keys.find_name(given or token)
+        name = self._keys.find_name(given) or self._keys.find_name(token)
         if name is None and token and self._issuer:
             name = await self._issuer.find_name(token)
         if name is None:
