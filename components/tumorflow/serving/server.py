@@ -22,6 +22,7 @@ from tumorflow.errors import UnavailableError
 from tumorflow.ingestion.header import silence_reading
 from tumorflow.serving.guard import Guard
 from tumorflow.serving.problems import MEDIA_TYPE, describe
+from tumorflow.serving.workers import settle
 
 HEADERS_S = 10.0
 """For a request's headers to arrive, and for a connection's first byte."""
@@ -192,6 +193,7 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(config: uvicorn.Config, listening: socket.socket) -> None:
     """Serves until the process is told to end; what is being answered then is finished first."""
     silence_reading()
+    settle()
     logging.getLogger("python_multipart").disabled = True  # it repeats what is wrong in a body
     # uvicorn ends in order, and then repeats the signal: its caller has to tidy up
     for number in (signal.SIGTERM, signal.SIGINT):
