@@ -159,7 +159,7 @@ def work(asking: Connection) -> None:
 
 
 def settle() -> None:
-    """Leaves what is loaded for good out of the collector's rounds, in which a quarter of the tail was spent."""
+    """Leaves what is loaded for good out of the collector's rounds: they cost a quarter of the tail."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(OBJECTS_A_ROUND)
