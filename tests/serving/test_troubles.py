@@ -5,7 +5,6 @@ import http.server
 import io
 import json
 import resource
-import signal
 import socket
 import struct
 import threading
@@ -387,7 +386,6 @@ def test_entries_that_fail_count_as_what_was_unpacked(serve, write_model, tmp_pa
 
 
 def test_a_line_of_the_drift_log_is_whole_or_not_there(tmp_path, write_model):
-    from tumorflow.litert import Classifier  # noqa: F401 - what the service loads
     from tumorflow.serving.answers import SliceOpinion
     from tumorflow.serving.drift import DriftLog
     from tumorflow.serving.model import load
@@ -404,7 +402,6 @@ def test_a_line_of_the_drift_log_is_whole_or_not_there(tmp_path, write_model):
     file = tmp_path / "drift" / "drift.jsonl"
     one = file.stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (one + one // 2, hard))
     try:
         with pytest.raises(OSError, match="too large"):
