@@ -1,6 +1,6 @@
 """A TFLite file and its answers: what export measures is what a service says. LiteRT alone, no TensorFlow."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ class Answer:
 
 
 class Classifier:
-    """A TFLite classifier of one slice at a time; not for several threads at once."""
+    """A TFLite classifier; not for several threads at once."""
 
     def __init__(self, flatbuffer: bytes, threads: int = 1) -> None:
         """Loads a model with a batch of one.
@@ -45,6 +45,7 @@ class Classifier:
             (self._given,) = self._interpreter.get_input_details()
             outputs = {len(output["shape"]): output for output in self._interpreter.get_output_details()}
             self._probabilities, self._feature_map = outputs[2], outputs.get(4)
+            self._batch = 1
         except (ValueError, RuntimeError, KeyError) as error:
             raise SourceError(
                 "A model is a TFLite file with one input and an output of probabilities. "
@@ -73,13 +74,27 @@ class Classifier:
 
     def answer(self, pixels: npt.NDArray[np.uint8]) -> Answer:
         """Returns what the model says of a slice (height, width, 3), 0–255."""
-        self._interpreter.set_tensor(self._given["index"], quantise(pixels[np.newaxis], self._given))
+        return self.answer_all([pixels])[0]
+
+    def answer_all(self, slices: Sequence[npt.NDArray[np.uint8]]) -> list[Answer]:
+        """Returns what the model says of slices, each (height, width, 3), 0–255, by one call of it.
+
+        Raises:
+            RuntimeError, ValueError: the model takes one at a time.
+        """
+        index = self._given["index"]
+        if len(slices) != self._batch:
+            self._interpreter.resize_tensor_input(index, [len(slices), *self.input_shape])
+            self._interpreter.allocate_tensors()
+            self._batch = len(slices)
+        self._interpreter.set_tensor(index, quantise(np.stack(slices), self._given))
         self._interpreter.invoke()
-        feature_map = self._feature_map and self._read(self._feature_map, np.float32)
-        return Answer(self._read(self._probabilities, np.float64), feature_map)
+        probabilities = self._read(self._probabilities, np.float64)
+        maps = self._read(self._feature_map, np.float32) if self._feature_map else [None] * len(slices)
+        return [Answer(*each) for each in zip(probabilities, maps, strict=True)]
 
     def _read(self, tensor: dict[str, Any], dtype: type[Real]) -> npt.NDArray[Real]:
-        stored = self._interpreter.get_tensor(tensor["index"])[0]  # a copy
+        stored = self._interpreter.get_tensor(tensor["index"])  # a copy
         return dequantise(stored, tensor).astype(dtype, copy=False)
 
 

@@ -34,6 +34,7 @@ def quiet() -> Iterator[None]:
 def serve(tmp_path: Path, quiet: None) -> Iterator[Callable[..., Client]]:
     """Returns a function that serves a model, or a champion's folder, until the test ends."""
     from tumorflow.serving.app import build
+    from tumorflow.serving.batches import Batching
     from tumorflow.serving.champions import Champions
     from tumorflow.serving.drift import DriftLog
     from tumorflow.serving.pacs import Archive
@@ -49,13 +50,15 @@ def serve(tmp_path: Path, quiet: None) -> Iterator[Callable[..., Client]]:
         keys: Keys | None = None,
         drift: Path | None = None,
         processes: bool = False,
+        batch: int = 1,
         pacs: str = "",
         issuer: Issuer | None = None,
         **limits: Any,
     ) -> Client:
         log: list[str] = []
-        workers = Workers(2, processes=processes)
-        champions = Champions(source, "float32", log.append, workers.prepare)
+        workers = Workers(2, processes=processes, slices=batch)
+        batching = Batching(calls=2, slices=batch)
+        champions = Champions(source, "float32", log.append, workers.prepare, batching)
         champions.look()
         champions.follow()
         scratch = tmp_path / f"scratch-{len(running)}"

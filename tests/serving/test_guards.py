@@ -234,15 +234,15 @@ def test_what_is_asked_is_described_and_counted(service):
 def test_an_answer_that_takes_too_long_is_given_up(serve, write_model, tmp_path, monkeypatch):
     from tumorflow.litert import Classifier
 
-    answer_at_once = Classifier.answer
+    answer_at_once = Classifier.answer_all
     client = serve(write_model(tmp_path / "model.tflite"), answer_s=0.3)
     slow = threading.Event()
 
-    def answer(self, pixels):
+    def answer(self, slices):
         slow.wait(0.2)
-        return answer_at_once(self, pixels)
+        return answer_at_once(self, slices)
 
-    monkeypatch.setattr(Classifier, "answer", answer)
+    monkeypatch.setattr(Classifier, "answer_all", answer)
     late = client.predict(*[encode_ct(number=number) for number in range(20)])
     assert (late.status, late.json["rule"]) == (503, "too_long")
     slow.set()

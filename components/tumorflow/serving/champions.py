@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tumorflow.champion.follower import resolve_current
 from tumorflow.errors import TumorflowError
+from tumorflow.serving.batches import Batching
 from tumorflow.serving.model import Model, load, load_champion
 
 POLL_S = 1.0
@@ -22,6 +23,7 @@ class Champions:
     tell: Callable[[str], None]
     prepare: Callable[[Model], None]
     """Is told of a model before it answers."""
+    batching: Batching = field(default_factory=Batching)
     current: Model | None = None
     _loaded: Path | None = None
     _trouble: str = ""
@@ -36,7 +38,10 @@ class Champions:
             self.current, self._loaded = None, None
             self.tell("the registry has no champion any more: requests are refused until there is one")
             return
-        model = load_champion(found, self.variant) if self.source.is_dir() else load(found)
+        if self.source.is_dir():
+            model = load_champion(found, self.variant, self.batching)
+        else:
+            model = load(found, batching=self.batching)
         self.prepare(model)
         self.current, self._loaded = model, found
         about = model.about

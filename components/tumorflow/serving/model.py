@@ -1,10 +1,8 @@
 """A model that answers: its file's flatbuffer, and what the file says of itself."""
 
 import hashlib
-import queue
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,15 @@ import numpy as np
 from tumorflow.errors import SliceError, SourceError
 from tumorflow.explanation import FeatureDistribution, Head, head_of_arrays
 from tumorflow.files import read_json
-from tumorflow.litert import Classifier
+from tumorflow.litert import Answer, Classifier
 from tumorflow.model_file import unpack
 from tumorflow.params import Window
+from tumorflow.serving.batches import Batches, Batching, takes_several
 from tumorflow.slices import Intensities
 from tumorflow.tensors import Tensor, to_tensor
 
 FORMAT = 1
+ALONE = Batching()
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Reference:
 
 
 class Model:
-    """A TFLite model, loaded as often as it answers at a time.
+    """A TFLite model, loaded as often as it is called at a time.
 
     Nothing needs to be closed: what a request holds stays, and ends with the last one.
     """
@@ -85,6 +85,7 @@ class Model:
         head: Head | None,
         known: FeatureDistribution | None,
         reference: Reference,
+        batching: Batching,
     ) -> None:
         """Loads the model once.
 
@@ -96,7 +97,6 @@ class Model:
         self.head = head
         self.known = known
         self.reference = reference
-        self._idle: queue.SimpleQueue[Classifier] = queue.SimpleQueue()
         classifier = self._load()
         size = about.image_size_px
         if classifier.input_shape != (size, size, 3) or classifier.classes != len(about.classes):
@@ -104,33 +104,31 @@ class Model:
                 "A model's file describes it. Received: other sizes or classes in it than in its "
                 "description. Export it again."
             )
-        self._idle.put(classifier)
+        if batching.slices > 1:
+            if not takes_several(classifier):
+                batching = replace(batching, slices=1)
+            classifier = self._load()
+        self._batches = Batches(self._load, batching)
+        self._batches.add(classifier)
+
+    def answer(self, tensor: Tensor) -> Answer:
+        """Returns what the model says of a slice, with others that are asked at the same time."""
+        return self._batches.answer(tensor)
 
     def _load(self) -> Classifier:
         classifier = Classifier(self.content)
         classifier.answer(np.zeros(classifier.input_shape, np.uint8))  # the first answer is a slow one
         return classifier
 
-    @contextmanager
-    def classifier(self) -> Iterator[Classifier]:
-        """Yields a copy that nobody else uses meanwhile, loaded anew where all are in use."""
-        try:
-            taken = self._idle.get_nowait()
-        except queue.Empty:
-            taken = self._load()
-        try:
-            yield taken
-        finally:
-            self._idle.put(taken)
 
-
-def load(file: Path, *, name: str = "", version: str = "") -> Model:
+def load(file: Path, *, name: str = "", version: str = "", batching: Batching = ALONE) -> Model:
     """Returns the model in a TFLite file that says itself how to use it.
 
     Args:
         file: as export writes it.
         name: of the registered model; empty: as the file says.
         version: in the registry.
+        batching: how it is called.
 
     Raises:
         SourceError: it is no such file.
@@ -154,7 +152,7 @@ def load(file: Path, *, name: str = "", version: str = "") -> Model:
             f"A model's file says its classes, windows and sizes. Received: {type(error).__name__} in what "
             f"{file.name} says. Export it with this version of tumorflow."
         ) from error
-    return Model(content, about, head, known, Reference(file, name, version, about.file_hash))
+    return Model(content, about, head, known, Reference(file, name, version, about.file_hash), batching)
 
 
 def _read_about(about: Mapping[str, Any], file_hash: str, name: str, version: str) -> About:
@@ -177,12 +175,13 @@ def _read_about(about: Mapping[str, Any], file_hash: str, name: str, version: st
     )
 
 
-def load_champion(folder: Path, variant: str) -> Model:
+def load_champion(folder: Path, variant: str, batching: Batching) -> Model:
     """Returns the model in a champion's own folder.
 
     Args:
         folder: what `resolve_current` returned.
         variant: `float32`, or another that the release holds.
+        batching: how it is called.
 
     Raises:
         SourceError: it has no such variant, or does not say what it is.
@@ -195,4 +194,5 @@ def load_champion(folder: Path, variant: str) -> Model:
             "A champion's folder says its model and version in version.json. Received: another thing. Let "
             "`tumorflow champion follow` write it again."
         ) from error
-    return load(folder / "release" / "tflite" / f"model_{variant}.tflite", name=name, version=version)
+    file = folder / "release" / "tflite" / f"model_{variant}.tflite"
+    return load(file, name=name, version=version, batching=batching)

@@ -1,8 +1,10 @@
 """Files in, opinions out."""
 
 import base64
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +76,12 @@ class Examined:
 
 
 def examine(
-    model: Model, file: Stored | Refused, wanted: Wanted, limits: Limits, deadline: float
+    model: Model,
+    file: Stored | Refused,
+    wanted: Wanted,
+    limits: Limits,
+    deadline: float,
+    turns: threading.Semaphore | None = None,
 ) -> list[Examined | Refused]:
     """Returns an opinion or a refusal for each slice of a file.
 
@@ -84,25 +91,50 @@ def examine(
         wanted: beside the opinions.
         limits: of a request.
         deadline: by `time.monotonic`, at which nobody waits any more.
+        turns: of those who read at a time; None: nobody else does.
 
     Raises:
         ProblemError: the deadline has passed, or the file has more slices than are taken.
     """
     found: list[Examined | Refused] = []
-    with model.classifier() as classifier:
-        for one in read(file, model.about, limits, wanted):
-            if time.monotonic() > deadline:
-                raise too_long(limits)
-            if isinstance(one, Refused):
-                found.append(one)
-                continue
-            if isinstance(file, Stored) and not file.path.exists():
-                return found  # nobody waits for it any more
-            pictured = one.frame <= limits.pictured_slices
-            found.append(
-                describe(model, one, classifier.answer(one.tensor), wanted if pictured else Wanted())
-            )
+    slices = read(file, model.about, limits, wanted)
+    with _turn(turns or threading.Semaphore(), deadline, limits):
+        one = next(slices, None)
+        while one and (following := next(slices, None)):
+            if _is_gone(file):
+                return found
+            found.append(_opine_on(model, one, wanted, limits, deadline))
+            one = following
+    # the last slice, mostly the only one: the next file is read while it is answered
+    if one and not _is_gone(file):
+        found.append(_opine_on(model, one, wanted, limits, deadline))
     return found
+
+
+def _is_gone(file: Stored | Refused) -> bool:
+    """Returns whether nobody waits for a file any more."""
+    return isinstance(file, Stored) and not file.path.exists()
+
+
+@contextmanager
+def _turn(turns: threading.Semaphore, deadline: float, limits: Limits) -> Iterator[None]:
+    if not turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        raise too_long(limits)
+    try:
+        yield
+    finally:
+        turns.release()
+
+
+def _opine_on(
+    model: Model, one: Slice | Refused, wanted: Wanted, limits: Limits, deadline: float
+) -> Examined | Refused:
+    if time.monotonic() > deadline:
+        raise too_long(limits)
+    if isinstance(one, Refused):
+        return one
+    pictured = one.frame <= limits.pictured_slices
+    return describe(model, one, model.answer(one.tensor), wanted if pictured else Wanted())
 
 
 def too_many_slices(limits: Limits) -> ProblemError:

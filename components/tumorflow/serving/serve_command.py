@@ -69,6 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="give each worker a process of its own: more requests a second, more memory, and a decoder that "
         "crashes ends its own request alone",
     )
+    where.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="SLICES",
+        help="at most, of concurrent requests, answered by one call of the model; none waits for others to "
+        "come (default: %(default)s, each alone)",
+    )
     where.add_argument("--drift-log", metavar="DIR", help="folder for the features of what was answered")
     where.add_argument(
         "--pacs", metavar="URL", help="DICOMweb service to which POST /push sends results, as DICOM"
@@ -144,6 +152,7 @@ def find_source(given: argparse.Namespace) -> Path:
 def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "socket.socket") -> None:
     """Answers requests until the process is told to end."""
     from tumorflow.serving.app import build
+    from tumorflow.serving.batches import Batching
     from tumorflow.serving.champions import Champions
     from tumorflow.serving.drift import DriftLog
     from tumorflow.serving.pacs import AUTHORIZATION, Archive
@@ -159,8 +168,10 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
     issuer = Issuer(given.oidc_issuer, given.oidc_audience) if given.oidc_issuer else None
     archive = Archive(given.pacs, os.environ.get(AUTHORIZATION, "")) if given.pacs else None
     drift = DriftLog(Path(given.drift_log) if given.drift_log else None)
-    workers = Workers(given.workers or count_cores(), processes=given.worker_processes)
-    champions = Champions(source, given.variant or DEFAULT_VARIANT, _print, workers.prepare)
+    count = given.workers or count_cores()
+    workers = Workers(count, processes=given.worker_processes, slices=given.batch)
+    batching = Batching(calls=count, slices=given.batch)
+    champions = Champions(source, given.variant or DEFAULT_VARIANT, _print, workers.prepare, batching)
     try:
         if source.is_dir():
             champions.follow()
@@ -200,6 +211,7 @@ def check(given: argparse.Namespace, *, open_to_all: bool) -> None:
     for name, value, lowest in (
         ("--port", given.port, 1),
         ("--workers", given.workers, 0),
+        ("--batch", given.batch, 1),
         ("--max-body-mib", given.max_body_mib, 1),
         ("--max-requests", given.max_requests, 1),
         ("--answer-seconds", given.answer_seconds, 1),
@@ -211,15 +223,29 @@ def check(given: argparse.Namespace, *, open_to_all: bool) -> None:
             raise ParameterError(f"{name} is at most {LONGEST_S:g}. Received: {value}. Leave it out.")
     if given.port > HIGHEST_PORT:
         raise ParameterError(f"--port is at most {HIGHEST_PORT}. Received: {given.port}. Leave it out.")
+    if given.worker_processes and given.batch > 1:
+        raise ParameterError(
+            "--batch gathers slices in one process. Received: it beside --worker-processes. Leave one out."
+        )
     if given.model and given.variant:
         raise ParameterError(
             "--variant names a file of a champion's release. Received: it beside --model, which is one file. "
             "Leave one of them out."
         )
-    if bool(given.certificate) != bool(given.key):
-        raise ParameterError("--certificate and --key come together. Received: one of them. Give both.")
     if given.oidc_audience and not given.oidc_issuer:
         raise ParameterError("--oidc-audience comes with --oidc-issuer. Received: it alone. Give both.")
+    _check_certificate(given)
+    if open_to_all and given.host not in LOOPBACK:
+        raise ParameterError(
+            "Who is not on this machine needs a key. Received: --host beyond loopback, and no "
+            "TUMORFLOW_API_KEYS. Set it to NAME:KEY, with a key of `openssl rand -hex 24`, or give "
+            "--oidc-issuer."
+        )
+
+
+def _check_certificate(given: argparse.Namespace) -> None:
+    if bool(given.certificate) != bool(given.key):
+        raise ParameterError("--certificate and --key come together. Received: one of them. Give both.")
     for name in ("certificate", "key"):
         path = getattr(given, name)
         if path and not Path(path).is_file():
@@ -232,12 +258,6 @@ def check(given: argparse.Namespace, *, open_to_all: bool) -> None:
                 "--certificate and --key name a certificate and its own private key, as PEM. Received: "
                 f"{error.reason or 'another thing'}. Look at both files."
             ) from error
-    if open_to_all and given.host not in LOOPBACK:
-        raise ParameterError(
-            "Who is not on this machine needs a key. Received: --host beyond loopback, and no "
-            "TUMORFLOW_API_KEYS. Set it to NAME:KEY, with a key of `openssl rand -hex 24`, or give "
-            "--oidc-issuer."
-        )
 
 
 def _print(line: str) -> None:
