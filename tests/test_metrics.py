@@ -51,6 +51,17 @@ def test_calibration_error_by_hand():
     assert metrics.calibration_errors(TRUTH, PROBABILITIES, ONCE, 5) == pytest.approx([0.4])
 
 
+def test_calibration_error_of_each_class_by_hand():
+    # a: .8 and .3 of members, .2 and .5 of others, a bin each; b: twice .1 in a bin, .6, .7 of a member;
+    # c: .1 three times in one bin, .4 of a member
+    by_hand = [(0.2 + 0.7 + 0.2 + 0.5) / 4, (0.2 + 0.6 + 0.3) / 4, (0.3 + 0.6) / 4]
+    np.testing.assert_allclose(metrics.class_calibration_errors(TRUTH, PROBABILITIES, ONCE, 5), [by_hand])
+    twice = np.array([[2.0, 0, 1, 1], [0, 0, 0, 0]])
+    found = metrics.class_calibration_errors(TRUTH, PROBABILITIES, twice, 5)
+    np.testing.assert_allclose(found[0, 0], (2 * 0.2 + 0.2 + 0.5) / 4)
+    assert np.isnan(found[1]).all()
+
+
 def test_brier_by_hand():
     # (.04+.01+.01) + (.49+.36+.01) + (.04+.09+.01) + (.25+.01+.36)
     assert metrics.brier_scores(TRUTH, PROBABILITIES, ONCE) == pytest.approx(

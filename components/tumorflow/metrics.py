@@ -36,7 +36,14 @@ def measure(
         "calibration_error": calibration_errors(truth, probabilities, weights, bins),
         "brier": brier_scores(truth, probabilities, weights),
     }
-    for kind, values in (("precision", precision), ("recall", recall), ("f1", f1), ("auc", auc)):
+    by_class = {
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+        "auc": auc,
+        "calibration_error": class_calibration_errors(truth, probabilities, weights, bins),
+    }
+    for kind, values in by_class.items():
         measured |= {f"{kind}_{name}": values[:, index] for index, name in enumerate(classes)}
     return measured
 
@@ -86,10 +93,25 @@ def calibration_errors(truth: Integers, probabilities: Floats, weights: Floats, 
     The mean gap between confidence and accuracy a bin, weighted by its slices (Naeini et al. 2015, Guo et al.
     2017).
     """
-    confidence = probabilities.max(axis=1)
-    surplus = confidence - (probabilities.argmax(axis=1) == truth)
+    return _mean_gap(probabilities.max(axis=1), probabilities.argmax(axis=1) == truth, weights, bins)
+
+
+def class_calibration_errors(truth: Integers, probabilities: Floats, weights: Floats, bins: int) -> Floats:
+    """Returns (r, c) the expected calibration error of each class's probability, 0 to 1.
+
+    The mean gap between the probability and the class's share a bin, weighted by the bin's slices (class-wise
+    ECE, Kull et al. 2019).
+    """
+    of_class = [
+        _mean_gap(probabilities[:, label], truth == label, weights, bins)
+        for label in range(probabilities.shape[1])
+    ]
+    return np.stack(of_class, axis=1)
+
+
+def _mean_gap(confidence: Floats, hit: npt.NDArray[np.bool_], weights: Floats, bins: int) -> Floats:
     inside = bin_of(confidence, bins)[:, np.newaxis] == np.arange(bins)
-    gaps = np.abs(weights @ (surplus[:, np.newaxis] * inside)).sum(axis=1)
+    gaps = np.abs(weights @ ((confidence - hit)[:, np.newaxis] * inside)).sum(axis=1)
     return divide(gaps, weights.sum(axis=1))
 
 

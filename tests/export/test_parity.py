@@ -39,7 +39,10 @@ def test_what_the_difference_costs_by_hand():
     )
     # ECE: gaps of 0.3, 0.4, 0.6 and 0, in bins of their own; then −0.3 and 0.7 meet in the bin of 0.7
     assert found.changes["calibration_error"].value == pytest.approx((0.4 + 0.4) / 4 - (0.3 + 0.4 + 0.6) / 4)
+    # class a's probabilities: .7 and .4 of members, .1 and 0 of others in one bin; then .05 joins those
     of_a = found.classes["a"]
+    assert of_a.calibration_change.value == pytest.approx((0.3 + 0.85) / 4 - (0.3 + 0.6 + 0.1) / 4)
+    assert of_a.calibration_change.low <= of_a.calibration_change.value <= of_a.calibration_change.high
     assert (of_a.slices, of_a.flipped, of_a.label_agreement) == (2, 1, 0.5)
     assert of_a.max_probability_difference == pytest.approx(0.35)
     assert found.classes["b"].label_agreement == 1

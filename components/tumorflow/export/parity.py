@@ -13,6 +13,7 @@ from tumorflow.metrics import Floats, Integers
 if TYPE_CHECKING:
     from tumorflow.params import ExportParams
 
+UNDEFINED = Estimate(np.nan, np.nan, np.nan)
 CHANGES = ("macro_auc", "calibration_error", "balanced_accuracy", "brier")
 
 
@@ -40,6 +41,8 @@ class ClassParity:
     max_logit_difference: float | None
     auc_change: Estimate
     """Of the class against the rest, variant minus Keras."""
+    calibration_change: Estimate
+    """Of the calibration error of the class's probability, variant minus Keras."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,12 @@ def compare(keras: Reference, tflite: npt.NDArray[np.float64], params: "ExportPa
         changes={name: changes[name] for name in CHANGES if changes},
         classes={
             name: _compare_class(
-                keras.truth == label, same, difference, logit_difference, changes.get(f"auc_{name}")
+                keras.truth == label,
+                same,
+                difference,
+                logit_difference,
+                auc_change=changes.get(f"auc_{name}", UNDEFINED),
+                calibration_change=changes.get(f"calibration_error_{name}", UNDEFINED),
             )
             for label, name in enumerate(params.classes)
         },
@@ -104,7 +112,7 @@ def _compare_class(
     same: npt.NDArray[np.bool_],
     difference: Floats,
     logit_difference: Floats,
-    auc_change: Estimate | None,
+    **changes: Estimate,
 ) -> ClassParity:
     slices = int(of_class.sum())
     return ClassParity(
@@ -113,7 +121,7 @@ def _compare_class(
         label_agreement=float(same[of_class].mean()) if slices else None,
         max_probability_difference=float(difference[of_class].max()) if slices else None,
         max_logit_difference=float(logit_difference[of_class].max()) if slices else None,
-        auc_change=auc_change or Estimate(np.nan, np.nan, np.nan),
+        **changes,
     )
 
 
@@ -210,7 +218,10 @@ def as_json(
             **asdict(parity),
             "changes": to_json(parity.changes),
             "classes": {
-                name: {**asdict(each), "auc_change": to_json({"change": each.auc_change})["change"]}
+                name: {
+                    **asdict(each),
+                    **to_json({"auc_change": each.auc_change, "calibration_change": each.calibration_change}),
+                }
                 for name, each in parity.classes.items()
             },
             **measured[variant],
