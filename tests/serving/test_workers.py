@@ -1,5 +1,8 @@
 import os
 import pickle
+import signal
+import subprocess
+import sys
 import time
 from functools import partial
 
@@ -122,3 +125,20 @@ def test_a_file_whose_time_is_over_costs_no_process(examine):
     with pytest.raises(ProblemError, match="at most 5 s"):
         examine(process, seconds=-1)
     assert process.calls == 0
+
+
+def test_ctrl_c_reaches_no_process_while_it_starts():
+    """Not the first one either, with which multiprocessing starts another of its own."""
+    script = (
+        "from pathlib import Path; from tumorflow.serving.workers import WorkerProcess\n"
+        "if __name__ == '__main__':\n"
+        "    for process in (WorkerProcess(), WorkerProcess()):\n"
+        "        status = Path(f'/proc/{process._process.pid}/status').read_text()\n"
+        "        print(status.split('SigBlk:')[1].split()[0])\n"
+        "        process.close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    blocked = [bool(int(mask, 16) & 1 << (signal.SIGINT - 1)) for mask in done.stdout.split()]
+    assert blocked == [True, True]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -110,7 +111,9 @@ class WorkerProcess:
         spawning = multiprocessing.get_context("spawn")
         self._connection, theirs = spawning.Pipe()
         process = spawning.Process(target=work, args=(theirs,), daemon=True)
-        # Ctrl-C reaches the whole group, also while a process has not yet said that it ignores it
+        # Ctrl-C reaches the whole group, also while a process has not yet said that it ignores it; what
+        # multiprocessing starts beside the first one would let it through again
+        resource_tracker.ensure_running()
         former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
