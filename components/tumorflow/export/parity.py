@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tumorflow.params import ExportParams
 
 UNDEFINED = Estimate(np.nan, np.nan, np.nan)
+"""Where an answer is no number."""
 CHANGES = ("macro_auc", "calibration_error", "balanced_accuracy", "brier")
 
 
@@ -42,7 +43,7 @@ class ClassParity:
     auc_change: Estimate
     """Of the class against the rest, variant minus Keras."""
     calibration_change: Estimate
-    """Of the calibration error of the class's probability, variant minus Keras."""
+    """Of the calibration error of the class's probability on all slices, variant minus Keras."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def _compare_class(
     same: npt.NDArray[np.bool_],
     difference: Floats,
     logit_difference: Floats,
-    **changes: Estimate,
+    auc_change: Estimate,
+    calibration_change: Estimate,
 ) -> ClassParity:
     slices = int(of_class.sum())
     return ClassParity(
@@ -121,7 +123,8 @@ def _compare_class(
         label_agreement=float(same[of_class].mean()) if slices else None,
         max_probability_difference=float(difference[of_class].max()) if slices else None,
         max_logit_difference=float(logit_difference[of_class].max()) if slices else None,
-        **changes,
+        auc_change=auc_change,
+        calibration_change=calibration_change,
     )
 
 
