@@ -129,7 +129,7 @@ def serve_tensorflow(tflite: Path, port: int, keras_model: Path, slices: int) ->
     from tumorflow.serving.workers import Workers
 
     count = os.cpu_count() or 1
-    workers = Workers(count, slices=slices)
+    workers = Workers(count, batch=slices)
     champions = Champions(tflite, "float32", print, workers.prepare)
     champions.look()
     shared = TensorFlowClassifier(keras_model)

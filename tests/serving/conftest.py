@@ -56,7 +56,7 @@ def serve(tmp_path: Path, quiet: None) -> Iterator[Callable[..., Client]]:
         **limits: Any,
     ) -> Client:
         log: list[str] = []
-        workers = Workers(2, processes=processes, slices=batch)
+        workers = Workers(2, processes=processes, batch=batch)
         batching = Batching(calls=2, slices=batch)
         champions = Champions(source, "float32", log.append, workers.prepare, batching)
         champions.look()

@@ -1,11 +1,13 @@
+import gc
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from ct_files import encode_ct
-from service_client import draw_body
+from service_client import SIZE, draw_body
 
 from tumorflow.litert import Answer, Classifier
 from tumorflow.serving.batches import Batches, Batching, takes_several
@@ -89,6 +91,60 @@ def test_everybody_gets_their_own_answer_whoever_asks_at_the_same_time(calls, sl
         assert list(answers) == values
 
 
+def test_an_answer_that_is_there_is_not_held_up_by_those_who_ask_on():
+    may_answer, calls = threading.Event(), []
+
+    class Quick(Slow):
+        def answer_all(self, slices):
+            time.sleep(0.005)
+            return super().answer_all(slices)
+
+    may_answer.set()
+    batches = Batches(lambda: Quick(may_answer, calls), Batching(calls=1, slices=8))
+    over = threading.Event()
+
+    def ask_on():
+        while not over.is_set():
+            batches.answer(slice_of(1))
+
+    with ThreadPoolExecutor(12) as threads:
+        greedy = [threads.submit(ask_on) for _ in range(8)]
+        seen = []
+        for _ in range(20):
+            before = len(calls)
+            batches.answer(slice_of(2))
+            seen.append(len(calls) - before)
+        over.set()
+        for each in greedy:
+            each.result()
+    # its own call, the one before, and some that were made until this thread ran again
+    assert np.median(seen) <= 4
+    assert np.mean([len(call) for call in calls[5:-5]]) > 4, "those who wait at a time share a call"
+
+
+def test_a_copy_that_forgets_a_slice_leaves_nobody_waiting():
+    class Forgetful:
+        def answer_all(self, slices):
+            return []
+
+    with pytest.raises(ValueError, match="shorter"):
+        Batches(Forgetful, Batching()).answer(slice_of(1))
+
+
+@pytest.mark.parametrize("slices", [1, 4])
+def test_a_model_ends_with_its_last_request(write_model, tmp_path, slices):
+    model = load(write_model(tmp_path / "model.tflite"), batching=Batching(slices=slices))
+    model.answer(np.zeros((SIZE, SIZE, 3), np.uint8))
+    gone = weakref.ref(model)
+    gc.collect()
+    gc.freeze()  # as a service does: what only the collector would find stays for good
+    try:
+        del model
+        assert gone() is None
+    finally:
+        gc.unfreeze()
+
+
 def convert_network(answer):
     from tumorflow.export.conversion import convert
     from tumorflow.tensorflow_runtime import configure
@@ -130,10 +186,7 @@ def test_a_model_in_which_slices_change_each_others_answers_does_not():
 def test_a_slice_among_others_is_answered_as_alone(write_model, tmp_path):
     model = load(write_model(tmp_path / "model.tflite"), batching=Batching(calls=1, slices=4))
     generator = np.random.default_rng(6)
-    slices = [
-        (generator.random(model._batches._idle[0].input_shape) * top).astype(np.uint8)
-        for top in range(40, 256, 9)
-    ]
+    slices = [(generator.random((SIZE, SIZE, 3)) * top).astype(np.uint8) for top in range(40, 256, 9)]
     alone = Classifier(model.content)
     with ThreadPoolExecutor(8) as threads:
         for pixels, answer in zip(slices, threads.map(model.answer, slices), strict=True):
@@ -153,12 +206,13 @@ def test_concurrent_requests_get_the_answers_to_their_own_files(serve, write_mod
                 assert one.json["probabilities"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_worker_processes_share_no_call(tmp_path, write_model, capsys):
+def test_a_batch_has_a_size_that_threads_can_fill(tmp_path, write_model, capsys):
     from tumorflow.cli import main
 
     options = ["serve", "--model", str(write_model(tmp_path / "model.tflite"))]
     for more, said in (
         (["--batch", "0"], "--batch is at least 1. Received: 0."),
+        (["--batch", "17"], "--batch is at most 16; larger calls are slower. Received: 17."),
         (["--batch", "2", "--worker-processes"], "--batch gathers slices in one process."),
     ):
         assert main([*options, *more]) == 2

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from tumorflow.native_output import STDERR, captured_output
 from tumorflow.tensors import Tensor
 
 TOLERANCE = 1e-5
-"""Of a probability, between a slice that is answered alone and the same one among others."""
+"""Between a slice that is answered alone and the same one among others."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Batching:
     """How a model is called."""
 
     calls: int = 1
-    """At a time, each by a copy of the model."""
+    """Calls at a time, each of a copy of the model."""
     slices: int = 1
     """At most, in a call."""
 
@@ -35,26 +35,35 @@ class Answers(Protocol):
         """Returns what the model says of slices."""
 
 
-class Batches:
-    """Gathers the slices that wait while every copy of a model answers.
+@dataclass(eq=False)
+class Asked:
+    """A slice, and its answer when there is one."""
 
-    Nobody waits for a batch to fill. There is no thread to end either: whoever asks takes its turn, and
-    answers for those who wait, too. As everybody who waits has a turn still to come, nobody is forgotten.
+    pixels: Tensor
+    answer: Future[Answer] = field(default_factory=Future)
+    taken: bool = False
+    """By a call that is being made."""
+
+
+class Batches:
+    """Gathers the slices that wait while every copy of a model answers; none waits for others to come.
+
+    There is no thread to end: whoever asks makes the call for those who wait, too, unless somebody else does.
     """
 
     def __init__(self, load: Callable[[], Answers], batching: Batching) -> None:
         """Begins with no copy of the model.
 
         Args:
-            load: gives one more.
+            load: gives one more; holds nobody who holds this.
             batching: how many there are, and how much they take.
         """
         self._load = load
         self._slices = batching.slices
-        self._turns = threading.Semaphore(batching.calls)
+        self._free_calls = batching.calls
         self._idle: deque[Answers] = deque()
-        self._waiting: deque[tuple[Tensor, Future[Answer]]] = deque()
-        self._taking = threading.Lock()
+        self._waiting: deque[Asked] = deque()
+        self._changed = threading.Condition()
 
     def add(self, classifier: Answers) -> None:
         """Adds a copy that answers from now on."""
@@ -66,34 +75,48 @@ class Batches:
         Raises:
             Exception: what the model raised on the slices of a call.
         """
-        answer: Future[Answer] = Future()
-        self._waiting.append((pixels, answer))
-        with self._turns:
-            if taken := self._take():
-                self._answer([each for each, _ in taken], [each for _, each in taken])
-        return answer.result()
+        own = Asked(pixels)
+        with self._changed:
+            self._waiting.append(own)
+        while taken := self._take_turn(own):
+            try:
+                self._call(taken)
+            finally:
+                with self._changed:
+                    self._free_calls += 1
+                    self._changed.notify_all()
+        return own.answer.result()
 
-    def _take(self) -> list[tuple[Tensor, Future[Answer]]]:
-        with self._taking:
-            return [self._waiting.popleft() for _ in range(min(self._slices, len(self._waiting)))]
+    def _take_turn(self, own: Asked) -> list[Asked]:
+        """Returns the slices to call the model for; none when a slice has its answer."""
+        with self._changed:
+            self._changed.wait_for(lambda: own.answer.done() or (self._free_calls and not own.taken))
+            if own.answer.done():
+                return []
+            self._free_calls -= 1
+            taken = [self._waiting.popleft() for _ in range(min(self._slices, len(self._waiting)))]
+            for each in taken:
+                each.taken = True
+            return taken
+
+    def _call(self, taken: Sequence[Asked]) -> None:
+        try:
+            classifier = self._find_idle() or self._load()
+            answers = classifier.answer_all([each.pixels for each in taken])
+            answered = list(zip(taken, answers, strict=True))
+        except Exception as error:  # noqa: BLE001 - is raised where each is waited for
+            for each in taken:
+                each.answer.set_exception(error)
+            return
+        self.add(classifier)
+        for each, answer in answered:
+            each.answer.set_result(answer)
 
     def _find_idle(self) -> Answers | None:
         try:
             return self._idle.pop()
         except IndexError:
             return None
-
-    def _answer(self, slices: Sequence[Tensor], asked: Sequence[Future[Answer]]) -> None:
-        try:
-            classifier = self._find_idle() or self._load()
-            answers = classifier.answer_all(slices)
-        except Exception as error:  # noqa: BLE001 - is raised where each is waited for
-            for each in asked:
-                each.set_exception(error)
-            return
-        self.add(classifier)
-        for each, answer in zip(asked, answers, strict=True):
-            each.set_result(answer)
 
 
 def takes_several(classifier: Classifier) -> bool:
@@ -103,12 +126,17 @@ def takes_several(classifier: Classifier) -> bool:
     """
     shape = classifier.input_shape
     rising = np.linspace(0, 255, int(np.prod(shape))).reshape(shape).astype(np.uint8)
-    slices = [rising, rising[::-1]]
-    alone = [classifier.answer(each) for each in slices]
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    alone = [classifier.answer(each) for each in (rising, noise)]
     with suppress(RuntimeError, ValueError), captured_output(STDERR):
-        together = classifier.answer_all(slices)
+        together = classifier.answer_all([rising, noise])
         return all(
-            np.allclose(one.probabilities, other.probabilities, rtol=0, atol=TOLERANCE)
-            for one, other in zip(alone, together, strict=True)
+            np.allclose(given, expected, rtol=TOLERANCE, atol=TOLERANCE)
+            for one, other in zip(together, alone, strict=True)
+            for given, expected in (
+                (one.probabilities, other.probabilities),
+                (one.feature_map, other.feature_map),
+            )
+            if given is not None and expected is not None
         )
     return False

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ class Model:
         self.head = head
         self.known = known
         self.reference = reference
-        classifier = self._load()
+        classifier = _load(content)
         size = about.image_size_px
         if classifier.input_shape != (size, size, 3) or classifier.classes != len(about.classes):
             raise SourceError(
@@ -107,18 +108,20 @@ class Model:
         if batching.slices > 1:
             if not takes_several(classifier):
                 batching = replace(batching, slices=1)
-            classifier = self._load()
-        self._batches = Batches(self._load, batching)
+            classifier = _load(content)
+        # by the content alone: what holds this model would keep it after its last request
+        self._batches = Batches(partial(_load, content), batching)
         self._batches.add(classifier)
 
     def answer(self, tensor: Tensor) -> Answer:
         """Returns what the model says of a slice, with others that are asked at the same time."""
         return self._batches.answer(tensor)
 
-    def _load(self) -> Classifier:
-        classifier = Classifier(self.content)
-        classifier.answer(np.zeros(classifier.input_shape, np.uint8))  # the first answer is a slow one
-        return classifier
+
+def _load(content: bytes) -> Classifier:
+    classifier = Classifier(content)
+    classifier.answer(np.zeros(classifier.input_shape, np.uint8))  # the first answer is a slow one
+    return classifier
 
 
 def load(file: Path, *, name: str = "", version: str = "", batching: Batching = ALONE) -> Model:

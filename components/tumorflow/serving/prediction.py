@@ -81,7 +81,7 @@ def examine(
     wanted: Wanted,
     limits: Limits,
     deadline: float,
-    turns: threading.Semaphore | None = None,
+    reading: threading.Semaphore | None = None,
 ) -> list[Examined | Refused]:
     """Returns an opinion or a refusal for each slice of a file.
 
@@ -91,21 +91,21 @@ def examine(
         wanted: beside the opinions.
         limits: of a request.
         deadline: by `time.monotonic`, at which nobody waits any more.
-        turns: of those who read at a time; None: nobody else does.
+        reading: the turns of those who read at a time; None: nobody else does.
 
     Raises:
         ProblemError: the deadline has passed, or the file has more slices than are taken.
     """
     found: list[Examined | Refused] = []
     slices = read(file, model.about, limits, wanted)
-    with _turn(turns or threading.Semaphore(), deadline, limits):
-        one = next(slices, None)
+    with _turn(reading, deadline, limits):
+        one = None if _is_gone(file) else next(slices, None)
         while one and (following := next(slices, None)):
             if _is_gone(file):
                 return found
             found.append(_opine_on(model, one, wanted, limits, deadline))
             one = following
-    # the last slice, mostly the only one: the next file is read while it is answered
+    # beyond the turn: the last slice, mostly the only one, waits for its answer while another file is read
     if one and not _is_gone(file):
         found.append(_opine_on(model, one, wanted, limits, deadline))
     return found
@@ -117,7 +117,10 @@ def _is_gone(file: Stored | Refused) -> bool:
 
 
 @contextmanager
-def _turn(turns: threading.Semaphore, deadline: float, limits: Limits) -> Iterator[None]:
+def _turn(turns: threading.Semaphore | None, deadline: float, limits: Limits) -> Iterator[None]:
+    if turns is None:
+        yield
+        return
     if not turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
         raise too_long(limits)
     try:

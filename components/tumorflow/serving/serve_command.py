@@ -18,6 +18,7 @@ EXAMPLE = "tumorflow serve --model runs/artifacts/<run>/export/release/tflite/mo
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MIB = 2**20
 HIGHEST_PORT = 65535
+LARGEST_BATCH = 16
 SPARE_S = 10.0
 """For a service that ends: beyond the longest answer."""
 LONGEST_S = 86_400.0
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--oidc-audience", default="", metavar="NAME", help="for whom its tokens must be made out"
     )
-    where.add_argument("--workers", type=int, default=0, help="files at a time (default: one a core)")
+    where.add_argument("--workers", type=int, default=0, help="files read at a time (default: one a core)")
     where.add_argument(
         "--worker-processes",
         action="store_true",
@@ -74,8 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="SLICES",
-        help="at most, of concurrent requests, answered by one call of the model; none waits for others to "
-        "come (default: %(default)s, each alone)",
+        help="answer up to as many slices of concurrent requests by one call of the model; none waits for "
+        "others to come (default: %(default)s, each alone)",
     )
     where.add_argument("--drift-log", metavar="DIR", help="folder for the features of what was answered")
     where.add_argument(
@@ -169,7 +170,7 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
     archive = Archive(given.pacs, os.environ.get(AUTHORIZATION, "")) if given.pacs else None
     drift = DriftLog(Path(given.drift_log) if given.drift_log else None)
     count = given.workers or count_cores()
-    workers = Workers(count, processes=given.worker_processes, slices=given.batch)
+    workers = Workers(count, processes=given.worker_processes, batch=given.batch)
     batching = Batching(calls=count, slices=given.batch)
     champions = Champions(source, given.variant or DEFAULT_VARIANT, _print, workers.prepare, batching)
     try:
@@ -221,6 +222,11 @@ def check(given: argparse.Namespace, *, open_to_all: bool) -> None:
             raise ParameterError(f"{name} is at least {lowest}. Received: {value}. Leave it out.")
         if isinstance(value, float) and value > LONGEST_S:
             raise ParameterError(f"{name} is at most {LONGEST_S:g}. Received: {value}. Leave it out.")
+    if given.batch > LARGEST_BATCH:
+        raise ParameterError(
+            f"--batch is at most {LARGEST_BATCH}; larger calls are slower. Received: {given.batch}. Leave it "
+            "out."
+        )
     if given.port > HIGHEST_PORT:
         raise ParameterError(f"--port is at most {HIGHEST_PORT}. Received: {given.port}. Leave it out.")
     if given.worker_processes and given.batch > 1:

@@ -187,7 +187,7 @@ class Service:
     async def _examine(
         self, model: Model, bodies: list[BinaryIO], wanted: Wanted
     ) -> list[Examined | Refused]:
-        """Returns what was found in files; no more are begun at a time than are worked on.
+        """Returns what was found in files; no more are begun at a time than there are workers.
 
         When it ends, also by being cancelled, nobody works on a file any more, and none is left.
         """
@@ -201,7 +201,7 @@ class Service:
         try:
             await asyncio.shield(storing)
             while files or begun:
-                while files and len(begun) <= self.workers.files:
+                while files and len(begun) <= self.workers.count:
                     file = files.popleft()
                     if opinions >= self.limits.pictured_slices:
                         wanted = replace(wanted, overlays=False, pictures=False)

@@ -44,19 +44,17 @@ class Workers:
     crashes, or never ends, costs its own file's answer alone.
     """
 
-    def __init__(self, count: int, *, processes: bool = False, slices: int = 1) -> None:
+    def __init__(self, count: int, *, processes: bool = False, batch: int = 1) -> None:
         """Begins with nothing to do.
 
         Args:
             count: how many files are read at a time.
             processes: a process for each.
-            slices: of how many files answers are waited for, for each file that is read.
+            batch: for each file that is read, how many may wait for their answers.
         """
         self.count = count
-        self.files = count * slices
-        """That are read or wait for their answers."""
-        self._turns = threading.Semaphore(count)
-        self._threads = ThreadPoolExecutor(self.files, thread_name_prefix="examine")
+        self._reading = threading.Semaphore(count)
+        self._threads = ThreadPoolExecutor(count * batch, thread_name_prefix="examine")
         self._processes = [WorkerProcess() for _ in range(count)] if processes else []
         self._idle: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
         for process in self._processes:
@@ -67,7 +65,7 @@ class Workers:
     ) -> "Future[list[Examined | Refused]]":
         """Returns what will be found in a file."""
         if not self._processes:
-            return self._threads.submit(examine, model, file, wanted, limits, deadline, self._turns)
+            return self._threads.submit(examine, model, file, wanted, limits, deadline, self._reading)
         return self._threads.submit(self._examine_apart, model.reference, file, wanted, limits, deadline)
 
     def _examine_apart(
