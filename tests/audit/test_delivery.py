@@ -6,12 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from tumorflow.errors import ParameterError
 from tumorflow.review import delivery
@@ -97,13 +98,6 @@ def decide(engine, *events: Event) -> None:
 
 def approved(version: int) -> Event:
     return Event("approved", "rita", "lung", str(version), "good", "ab", str(version - 1), str(version))
-
-
-def wait_until(holds: Callable[[], Any], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.02)
 
 
 def address(listener: Listener) -> str:

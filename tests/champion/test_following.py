@@ -7,27 +7,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 from servers import Registry, find_free_port, password_of, running_registry
+from waiting import wait_until
 
 from tumorflow.champion.follower import resolve_current
 from tumorflow.review import signature
 
 pytestmark = pytest.mark.timeout(300)
 SECRET = "5d1f0c6e-of-the-tests-alone-b7a93e42"
-
-
-def wait_until(holds: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import pytest
 from ct_files import encode_ct
 from servers import find_free_port
 from service_client import Client
+from waiting import wait_until
 
 from tumorflow.errors import SourceError
 from tumorflow.serving.model import load
@@ -32,13 +33,6 @@ def put_champion(folder, write_model, version, **about):
     aside.symlink_to(f"versions/{target.name}")
     aside.replace(folder / "current")
     return target
-
-
-def wait_until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_without_a_champion_requests_are_told_to_wait(serve, write_model, tmp_path):

@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from ct_files import encode_ct
 from servers import find_free_port, password_of, running_registry
 from service_client import Client
+from waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 MODEL = "evidence/release/tflite/model_float32.tflite"
@@ -20,13 +20,6 @@ MODEL = "evidence/release/tflite/model_float32.tflite"
 def registry(tmp_path_factory):
     with running_registry(tmp_path_factory.mktemp("registry")) as server:
         yield server
-
-
-def wait_until(holds, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.2)
 
 
 def find_followers(folder):

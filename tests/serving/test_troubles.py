@@ -16,16 +16,10 @@ import numpy as np
 import pytest
 from ct_files import build_ct, encode_ct
 from service_client import as_form, draw_body
+from waiting import wait_until
 
 from tumorflow.serving import workers
 from tumorflow.serving.pages import read_assets
-
-
-def wait_until(holds, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.02)
 
 
 def working(client):

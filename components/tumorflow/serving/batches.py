@@ -28,6 +28,9 @@ class Batching:
     """At most, in a call."""
 
 
+ALONE = Batching()
+
+
 class Answers(Protocol):
     """Who answers slices; not for several threads at once."""
 

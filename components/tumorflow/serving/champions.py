@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tumorflow.champion.follower import resolve_current
 from tumorflow.errors import TumorflowError
-from tumorflow.serving.batches import Batching
+from tumorflow.serving.batches import ALONE, Batching
 from tumorflow.serving.model import Model, load, load_champion
 
 POLL_S = 1.0
@@ -23,7 +23,7 @@ class Champions:
     tell: Callable[[str], None]
     prepare: Callable[[Model], None]
     """Is told of a model before it answers."""
-    batching: Batching = field(default_factory=Batching)
+    batching: Batching = ALONE
     current: Model | None = None
     _loaded: Path | None = None
     _trouble: str = ""

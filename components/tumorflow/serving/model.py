@@ -15,12 +15,11 @@ from tumorflow.files import read_json
 from tumorflow.litert import Answer, Classifier
 from tumorflow.model_file import unpack
 from tumorflow.params import Window
-from tumorflow.serving.batches import Batches, Batching, takes_several
+from tumorflow.serving.batches import ALONE, Batches, Batching, takes_several
 from tumorflow.slices import Intensities
 from tumorflow.tensors import Tensor, to_tensor
 
 FORMAT = 1
-ALONE = Batching()
 
 
 @dataclass(frozen=True)
