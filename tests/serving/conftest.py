@@ -38,6 +38,7 @@ def serve(tmp_path: Path, quiet: None) -> Iterator[Callable[..., Client]]:
     from tumorflow.serving.champions import Champions
     from tumorflow.serving.drift import DriftLog
     from tumorflow.serving.pacs import Archive
+    from tumorflow.serving.serve_command import THREADS_BATCH
     from tumorflow.serving.server import configure
     from tumorflow.serving.settings import Keys, Limits
     from tumorflow.serving.tokens import Issuer
@@ -50,12 +51,12 @@ def serve(tmp_path: Path, quiet: None) -> Iterator[Callable[..., Client]]:
         keys: Keys | None = None,
         drift: Path | None = None,
         processes: bool = False,
-        batch: int = 1,
         pacs: str = "",
         issuer: Issuer | None = None,
         **limits: Any,
     ) -> Client:
         log: list[str] = []
+        batch = 1 if processes else THREADS_BATCH
         workers = Workers(2, processes=processes, batch=batch)
         batching = Batching(calls=2, slices=batch)
         champions = Champions(source, "float32", log.append, workers.prepare, batching)

@@ -190,7 +190,7 @@ def test_a_slice_among_others_is_answered_as_alone(write_model, tmp_path):
 
 
 def test_concurrent_requests_get_the_answers_to_their_own_files(serve, write_model, tmp_path):
-    client = serve(write_model(tmp_path / "model.tflite"), batch=4)
+    client = serve(write_model(tmp_path / "model.tflite"))
     files = [encode_ct(draw_body(brightness)) for brightness in range(-100, 200, 10)]
     alone = [client.predict(file).json["probabilities"] for file in files]
     assert np.ptp([each["malignant"] for each in alone]) > 0.01, "equal answers would test nothing"

@@ -18,6 +18,8 @@ EXAMPLE = "tumorflow serve --model runs/artifacts/<run>/export/release/tflite/mo
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MIB = 2**20
 HIGHEST_PORT = 65535
+THREADS_BATCH = 4
+"""Worker processes are faster with each slice alone."""
 LARGEST_BATCH = 16
 SPARE_S = 10.0
 """For a service that ends: beyond the longest answer."""
@@ -73,10 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--batch",
         type=int,
-        default=1,
         metavar="SLICES",
         help="answer up to as many slices of concurrent requests by one call of the model; none waits for "
-        "others to come (default: %(default)s, each alone)",
+        f"others to come (default: {THREADS_BATCH}; with worker processes each alone)",
     )
     where.add_argument("--drift-log", metavar="DIR", help="folder for the features of what was answered")
     where.add_argument(
@@ -170,8 +171,9 @@ def answer(given: argparse.Namespace, source: Path, keys: "Keys", listening: "so
     archive = Archive(given.pacs, os.environ.get(AUTHORIZATION, "")) if given.pacs else None
     drift = DriftLog(Path(given.drift_log) if given.drift_log else None)
     count = given.workers or count_cores()
-    workers = Workers(count, processes=given.worker_processes, batch=given.batch)
-    batching = Batching(calls=count, slices=given.batch)
+    batch = 1 if given.worker_processes else given.batch or THREADS_BATCH
+    workers = Workers(count, processes=given.worker_processes, batch=batch)
+    batching = Batching(calls=count, slices=batch)
     champions = Champions(source, given.variant or DEFAULT_VARIANT, _print, workers.prepare, batching)
     try:
         if source.is_dir():
@@ -212,7 +214,7 @@ def check(given: argparse.Namespace, *, open_to_all: bool) -> None:
     for name, value, lowest in (
         ("--port", given.port, 1),
         ("--workers", given.workers, 0),
-        ("--batch", given.batch, 1),
+        ("--batch", 1 if given.batch is None else given.batch, 1),
         ("--max-body-mib", given.max_body_mib, 1),
         ("--max-requests", given.max_requests, 1),
         ("--answer-seconds", given.answer_seconds, 1),
@@ -222,14 +224,14 @@ def check(given: argparse.Namespace, *, open_to_all: bool) -> None:
             raise ParameterError(f"{name} is at least {lowest}. Received: {value}. Leave it out.")
         if isinstance(value, float) and value > LONGEST_S:
             raise ParameterError(f"{name} is at most {LONGEST_S:g}. Received: {value}. Leave it out.")
-    if given.batch > LARGEST_BATCH:
+    if given.batch is not None and given.batch > LARGEST_BATCH:
         raise ParameterError(
             f"--batch is at most {LARGEST_BATCH}; larger calls are slower. Received: {given.batch}. Leave it "
             "out."
         )
     if given.port > HIGHEST_PORT:
         raise ParameterError(f"--port is at most {HIGHEST_PORT}. Received: {given.port}. Leave it out.")
-    if given.worker_processes and given.batch > 1:
+    if given.worker_processes and given.batch is not None and given.batch > 1:
         raise ParameterError(
             "--batch gathers slices in one process. Received: it beside --worker-processes. Leave one out."
         )
