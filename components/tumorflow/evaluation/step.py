@@ -171,14 +171,19 @@ def draw(
         for label, name in enumerate(params.classes)
     }
     areas = {name: measured[f"auc_{name}"] for name in params.classes}
-    within_one = {name: item for name, item in measured.items() if name != "brier"}
+    # up to 1 each; the classes' calibration errors stand in the table, their names are too long here
+    shown = {
+        name: item
+        for name, item in measured.items()
+        if name != "brier" and not name.startswith("calibration_error_")
+    }
     return {
         "roc": plots.draw_roc(curves, areas),
         "confusion": plots.draw_confusion(confusion, params.classes),
         "reliability": plots.draw_reliability(
             *metrics.reliability(test.truth, probabilities, params.calibration_bins)
         ),
-        "intervals": plots.draw_intervals(within_one),
+        "intervals": plots.draw_intervals(shown),
     }
 
 
